@@ -1,0 +1,50 @@
+"""What every test shares."""
+
+import importlib
+import os
+
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("Agg")
+torch.set_num_threads(1)  # small tensors: on a busy machine two threads wait for each other longer than they work
+
+
+def lesson(path: str):
+    """Import a lesson by its path: a module name in an import statement cannot start with a digit."""
+    return importlib.import_module(path.replace("/", "."))
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch):
+    """Figures and checkpoints of tests go to a temporary folder; the reader's own stay as they are."""
+    monkeypatch.setenv("STUDY_WORK_DIR", str(tmp_path / "work"))
+    monkeypatch.setenv("STUDY_LANG", "en")
+    monkeypatch.setenv("PYTHONUTF8", "1")  # for the processes that tests start
+
+
+@pytest.fixture
+def without_data(tmp_path, monkeypatch):
+    """A machine that has no real data sets, and a place to put some: the fixture's value."""
+    monkeypatch.setattr("utils.paths.ROOT", tmp_path / "project")
+    monkeypatch.delenv("STUDY_DATA_DIR", raising=False)
+    folder = tmp_path / "project" / "datasets"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs real data where there is none, and say so."""
+    from utils import catalogue
+
+    for item in items:
+        marker = item.get_closest_marker("real_data")
+        if marker is not None:
+            missing = [name for name in marker.args if catalogue.find(name) is None]
+            if missing:
+                item.add_marker(pytest.mark.skip(reason=f"needs real data: {', '.join(missing)} (see STUDY_DATA_DIR)"))
+
+
+def pytest_report_header():
+    return f"STUDY_DATA_DIR: {os.environ.get('STUDY_DATA_DIR') or 'not set; tests on real data skip unless it is in datasets/'}"

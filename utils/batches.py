@@ -1,0 +1,89 @@
+"""A whole data set as tensors on the device, cut into batches and augmented there.
+
+A DataLoader fetches one example at a time in Python, transforms it, and stacks the results. Where the whole set fits into memory
+one indexing operation gives the same batch many times faster (benchmarks/mnist.py measures it). Use a DataLoader
+(03_training/data_loading.py) where it does not fit, or where each example needs real work to decode.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+
+class Batches:
+    """Batches of tensors that belong together, in a new random order in every epoch.
+
+        for images, labels in Batches(images, labels, batch_size=128, device=device):
+
+    The order and the augmentation are drawn on the CPU from a generator of its own, so they are the same on every device and do
+    not depend on what else draws random numbers. `state_dict` holds where it is, to the batch: training that is resumed
+    goes on with exactly the batches that were still to come.
+    """
+
+    def __init__(
+        self,
+        *tensors: Tensor,
+        batch_size: int,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        transform: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        """Move the tensors to the device.
+
+        Args:
+            tensors: Each of shape (N, ...), the same N.
+            batch_size: Examples in a batch.
+            shuffle: Draw a new order for every epoch; otherwise as they come.
+            drop_last: Leave out the last batch where it is smaller than the others.
+            transform: Called as transform(batch_of_the_first_tensor, generator): normalise, augment.
+            device: Where the tensors are kept and the transform works.
+            seed: Of the order and of the generator that the transform gets.
+        """
+        if len({len(tensor) for tensor in tensors}) != 1:
+            raise ValueError(f"the tensors differ in length: {[len(tensor) for tensor in tensors]}")
+        self.tensors = tuple(tensor.to(device) for tensor in tensors)
+        self.batch_size, self.shuffle, self.drop_last, self.transform = batch_size, shuffle, drop_last, transform
+        self.generator = torch.Generator().manual_seed(seed)
+        self._order: Tensor | None = None  # of the epoch under way
+        self.position = 0  # how many batches of it were handed out
+        self._resumed = False
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        count = len(self.tensors[0])
+        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        if not self._resumed:
+            self._order, self.position = self._draw_order(), 0
+        self._resumed = False
+        try:
+            while self.position < len(self):
+                start = self.position * self.batch_size
+                chosen = self._order[start : start + self.batch_size].to(self.tensors[0].device)
+                batch = tuple(tensor[chosen] for tensor in self.tensors)
+                if self.transform is not None:
+                    batch = (self.transform(batch[0], self.generator), *batch[1:])
+                self.position += 1
+                yield batch
+        finally:  # also when the loop was left early
+            self._order, self.position = None, 0
+
+    def _draw_order(self) -> Tensor:
+        count = len(self.tensors[0])
+        return torch.randperm(count, generator=self.generator) if self.shuffle else torch.arange(count)
+
+    def state_dict(self) -> dict:
+        """Where this is: the order of the epoch under way, how much of it was handed out, the generator."""
+        return {"order": self._order, "position": self.position, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go back to where `state_dict` was taken; the next loop goes on in mid-epoch."""
+        if state["order"] is not None and len(state["order"]) != len(self.tensors[0]):
+            raise ValueError(f"the saved order is of {len(state['order'])} examples, here are {len(self.tensors[0])}")
+        self._order, self.position = state["order"], state["position"]
+        self._resumed = self._order is not None
+        self.generator.set_state(state["generator"])

@@ -1,0 +1,218 @@
+"""The data sets that can be downloaded: what they are, where they lie, how to fetch them. Standard library only.
+
+    python -m study data            what is on disk
+    python -m study data mnist      fetch it
+
+A file that you put into datasets/ or $STUDY_DATA_DIR yourself is only ever read. What we delete is our own unfinished
+download, and a download that turns out not to be the file it should be.
+"""
+
+import gzip
+import hashlib
+import http.client
+import os
+import queue
+import shutil
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils import paths
+from utils.lesson import LessonError
+
+SECONDS_TO_ANSWER = 4.0  # without network the course goes on with its sample in less than five seconds
+SECONDS_OF_SILENCE = 20.0  # a download that stalls this long has failed
+ONE_MEGABYTE = 2**20
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file to download: gzip-compressed on the server, unpacked on disk."""
+
+    name: str  # as it lies on disk, unpacked
+    bytes: int  # unpacked
+    md5: str  # of the unpacked file
+    packed_bytes: int  # what is downloaded
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set.
+
+    Attributes:
+        folder: Where the download lands, below datasets/.
+        places: Paths below a data folder that show that the set is there, in order of preference.
+        sample: What a lesson uses when the set is not there.
+    """
+
+    name: str
+    title: str
+    licence: str
+    homepage: str
+    folder: str
+    files: tuple[RemoteFile, ...]
+    mirrors: tuple[str, ...]
+    places: tuple[str, ...]
+    sample: str
+
+    @property
+    def bytes(self) -> int:
+        """How much is downloaded."""
+        return sum(file.packed_bytes for file in self.files)
+
+
+_MNIST_FOLDERS = ("MNIST/raw", "mnist/raw", "MNIST", "mnist", "mnist_png")
+
+CATALOGUE = {
+    "mnist": Entry(
+        name="mnist",
+        title="MNIST: 60,000 + 10,000 handwritten digits, 28x28 grey",
+        licence="CC BY-SA 3.0",
+        homepage="http://yann.lecun.com/exdb/mnist/",
+        folder="MNIST/raw",
+        files=(
+            RemoteFile("train-images-idx3-ubyte", 47_040_016, "6bbc9ace898e44ae57da46a324031adb", 9_912_422),
+            RemoteFile("train-labels-idx1-ubyte", 60_008, "a25bea736e30d166cdddb491f175f624", 28_881),
+            RemoteFile("t10k-images-idx3-ubyte", 7_840_016, "2646ac647ad5339dbf082846283269ea", 1_648_877),
+            RemoteFile("t10k-labels-idx1-ubyte", 10_008, "27ae3e4e09519cfbb04c329615203637", 4_542),
+        ),
+        mirrors=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        places=(
+            *(f"{folder}/train-images-idx3-ubyte{ending}" for folder in _MNIST_FOLDERS for ending in ("", ".gz")),
+            *(f"{folder}/{split}" for folder in _MNIST_FOLDERS for split in ("train", "training")),
+            *(f"{name}{ending}" for name in ("mnist", "MNIST", "mnist_png") for ending in (".zip", ".tar", ".tar.gz", ".tgz")),
+        ),
+        sample="scikit-learn's digits: 1,797 real handwritten digits, 8x8",
+    ),
+}
+
+
+def find(name: str) -> Path | None:
+    """The first of the set's `places` that exists in a data folder, or None."""
+    for folder in paths.data_folders():
+        for place in CATALOGUE[name].places:
+            if (folder / place).exists():
+                return folder / place
+    return None
+
+
+def fetch(name: str) -> Path:
+    """Download a data set into datasets/, unless it is there already.
+
+    Every file is checked against the official checksum before it gets its name; files that are there are kept.
+
+    Returns:
+        The folder.
+
+    Raises:
+        LessonError: No server answered, or what came is not the data set.
+    """
+    entry = CATALOGUE[name]
+    folder = paths.ROOT / "datasets" / entry.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in entry.files:
+        if not (folder / file.name).exists():
+            _download(entry, file, folder / file.name)
+    return folder
+
+
+def _download(entry: Entry, file: RemoteFile, target: Path) -> None:
+    """Fetch one file from the mirror that answers first; try the others if it sends something else."""
+    packed = target.with_name(f"{file.name}.{os.getpid()}.part")
+    unpacked = target.with_name(f"{file.name}.{os.getpid()}.unpacked.part")
+    urls = [f"{mirror}{file.name}.gz" for mirror in entry.mirrors]
+    problem = ""
+    try:
+        while urls:
+            url, response = _first_answer(urls, entry, problem)
+            urls.remove(url)
+            try:
+                with response:
+                    _receive(response, packed, f"{entry.name}: {file.name}", file.packed_bytes)
+                with gzip.open(packed, "rb") as source, open(unpacked, "wb") as sink:
+                    shutil.copyfileobj(source, sink, ONE_MEGABYTE)
+            except (gzip.BadGzipFile, EOFError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+                problem = f"{url} sent {_description(packed)} ({error or type(error).__name__})"
+                continue
+            if checksum(unpacked) == file.md5:
+                os.replace(unpacked, target)
+                return
+            problem = f"{url} sent a file with another checksum"
+        raise LessonError(f"{entry.name} could not be downloaded: {problem}; what came was thrown away. Try again later")
+    finally:
+        packed.unlink(missing_ok=True)
+        unpacked.unlink(missing_ok=True)
+
+
+def _first_answer(urls: Sequence[str], entry: Entry, problem: str) -> tuple[str, http.client.HTTPResponse]:
+    """Ask all mirrors at once and return the first that begins to send.
+
+    Each is asked in a thread of its own: looking up a name can hang for longer than any time-out of the socket.
+    """
+    answers: queue.Queue = queue.Queue()
+
+    def ask(url: str) -> None:
+        try:
+            response = urllib.request.urlopen(url, timeout=SECONDS_OF_SILENCE)
+            response.peek(1)  # wait for the first byte: some servers accept and then say nothing
+            answers.put((url, response, None))
+        except Exception as error:  # whatever went wrong, this mirror did not answer
+            answers.put((url, None, error))
+
+    for url in urls:
+        threading.Thread(target=ask, args=(url,), daemon=True).start()
+    deadline = time.monotonic() + SECONDS_TO_ANSWER
+    reasons = [problem] if problem else []
+    for _ in urls:
+        try:
+            url, response, error = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            reasons.append(f"no answer within {SECONDS_TO_ANSWER:.0f} s")
+            break
+        if response is not None:
+            return url, response
+        reasons.append(str(getattr(error, "reason", error)))
+    raise LessonError(
+        f"{entry.name} could not be downloaded ({'; '.join(dict.fromkeys(reasons))}). Check the network, "
+        f"or put the files into datasets/{entry.folder}/ yourself, or use --source sample"
+    )
+
+
+def _receive(response: http.client.HTTPResponse, target: Path, title: str, expected_bytes: int) -> None:
+    """Copy a response to `target`, with a progress line on a terminal."""
+    show = sys.stderr.isatty()
+    received = 0
+    with open(target, "wb") as sink:
+        while chunk := response.read(ONE_MEGABYTE):
+            sink.write(chunk)
+            received += len(chunk)
+            if show:
+                print(f"\r{title}  {received / 1e6:.1f} of {expected_bytes / 1e6:.1f} MB", end="", file=sys.stderr)
+    if show:
+        print(file=sys.stderr)
+    if response.length:  # bytes that were announced and never came
+        raise http.client.IncompleteRead(b"", response.length)
+
+
+def _description(file: Path) -> str:
+    """What a failed download looks like, for the error message."""
+    start = file.read_bytes()[:100].lstrip().lower() if file.exists() else b""
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page instead of data; does this network ask for a login?"
+    return "an incomplete file"
+
+
+def checksum(file: Path) -> str:
+    """The MD5 of a file, as the data set's authors publish it; it guards against accidents, not against attackers."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(file, "rb") as source:
+        while chunk := source.read(ONE_MEGABYTE):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,67 @@
+"""Where the tensors live and the arithmetic is done."""
+
+import contextlib
+import platform
+from pathlib import Path
+
+import torch
+
+from utils.lesson import LessonError, mention
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Turn a --device flag into a device that is really there.
+
+    Args:
+        name: "auto" (CUDA, else MPS, else CPU), or "cpu", "cuda", "cuda:1", "mps".
+
+    Raises:
+        LessonError: The device asked for is not there, or the name is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LessonError(f"--device {name}: no such device; choose auto, cpu, cuda or mps") from None
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise LessonError(f"--device {name}: the course runs on cpu, cuda and mps; choose one of them, or auto")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        why = "this PyTorch was built without CUDA" if torch.version.cuda is None else "no NVIDIA GPU or driver was found"
+        raise LessonError(f"--device {name}: {why}; use --device cpu, or see 'GPU' in README.md")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise LessonError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise LessonError(f"--device {name}: MPS needs a Mac with an Apple chip; use --device cpu")
+    mention("device", describe(device))
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """One line about a device, for a result's report: "cpu (AMD EPYC, 2 threads)"."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{device} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)"
+    if device.type == "mps":
+        return f"mps ({platform.processor() or 'Apple'} GPU)"
+    return f"cpu ({_cpu_name()}, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)})"
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")  # Linux; elsewhere platform.processor() knows
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """Mixed precision where it helps: bfloat16 on GPUs that compute in it, nothing elsewhere.
+
+    bfloat16 has the range of float32, so no loss scaling is needed. On the CPUs that we measured it was slower than
+    plain float32 (see benchmarks/).
+    """
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return contextlib.nullcontext()

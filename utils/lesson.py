@@ -1,0 +1,162 @@
+"""What every lesson and project starts with: a command line, a report at the end, errors in one sentence.
+
+    def main(steps: int = 200, lr: float = 0.1) -> dict[str, float]: ...
+
+    if __name__ == "__main__":
+        run(main)
+
+Nothing heavy is imported here: torch is the lesson's own import, tyro is loaded when a command line is read.
+"""
+
+import errno
+import functools
+import inspect
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from utils import paths
+
+_mentioned: dict[str, list[str]] = {}  # what the helpers reported during this run: data source, device, figures
+
+
+class LessonError(Exception):
+    """Something a reader can put right. `run` prints its message as one sentence, without a traceback."""
+
+
+def check(condition: bool, message: str) -> None:
+    """Raise LessonError(message) unless `condition` holds. Unlike `assert`, it also holds under `python -O`."""
+    if not condition:
+        raise LessonError(message)
+
+
+def mention(topic: str, text: str) -> None:
+    """Remember something for the report at the end of the run: what was loaded, where it ran, what was written.
+
+    Args:
+        topic: "data", "device" or "written".
+        text: One line. The same line is kept once.
+    """
+    lines = _mentioned.setdefault(topic, [])
+    if text not in lines:
+        lines.append(text)
+
+
+def run(main: Callable[..., dict[str, float] | None], all_cores: bool = False) -> None:
+    """Run a lesson's `main` as a command, or as a notebook cell.
+
+    The flags, their types, defaults and help come from main's signature and docstring (tyro). At the end the data source, the
+    device, the results and the files written are printed, and recorded in outputs/<lesson>/results.json.
+
+    Args:
+        main: The lesson; returns a flat dict of numbers, or None where there is nothing to report.
+        all_cores: Use every core. Without it PyTorch gets one thread: on small tensors, threads wait for one another
+            longer than they work.
+    """
+    file = Path(inspect.getsourcefile(main) or "lesson")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a console that cannot print Korean shows "?" and goes on
+    if "ipykernel" in sys.modules:
+        _run(main, file, {}, all_cores)  # the arguments in sys.argv are the kernel's, not ours
+        return
+
+    import tyro
+
+    os.environ.setdefault("MPLBACKEND", "Agg")  # figures go to files; no window, no screen needed
+
+    @functools.wraps(main)  # tyro reads main's signature and docstring through it
+    def parsed(**arguments):
+        return arguments
+
+    arguments = tyro.cli(parsed, prog=f"python -m study run {paths.lesson_name(file)}")
+    try:
+        _run(main, file, arguments, all_cores)
+        sys.stdout.flush()
+    except LessonError as error:
+        _fail(str(error))
+    except KeyboardInterrupt as error:
+        _fail(str(error) or "stopped by Ctrl-C; nothing was saved that was not saved before", code=130)
+    except BrokenPipeError:  # `... | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        _fail(explain(error))
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower():
+            raise
+        _fail(f"the device ran out of memory ({str(error).splitlines()[0]}); try a smaller --batch-size or --device cpu")
+
+
+def explain(error: OSError) -> str:
+    """One sentence for an operating-system error: which file, what happened, what to do."""
+    where = f" {error.filename}" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return f"the disk is full; could not write{where}; what was there before is untouched: free some space and run again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission to read or write{where}; set STUDY_WORK_DIR to a folder of your own to write there instead"
+    return f"{error.strerror or error}{where}"
+
+
+def _run(main: Callable, file: Path, arguments: dict, all_cores: bool) -> None:
+    """Call main, then print and record what came out."""
+    _mentioned.clear()
+    _set_threads(all_cores)
+    started = time.perf_counter()
+    results = main(**arguments)
+    seconds = time.perf_counter() - started
+
+    print()
+    for topic in ("data", "device"):
+        for line in _mentioned.get(topic, []):
+            print(f"{topic:8} {line}")
+    if results:
+        width = max(len(name) for name in results)
+        for name, value in results.items():
+            print(f"{'result':8} {name:{width}}  {_format(value)}")
+    print(f"{'time':8} {seconds:.1f} s")
+    if results:
+        mention("written", paths.short(_record(file, arguments, results, seconds)))
+    for line in _mentioned.get("written", []):
+        print(f"{'written':8} {line}")
+
+
+def _set_threads(all_cores: bool) -> None:
+    torch = sys.modules.get("torch")  # a lesson that does not use torch need not wait for it
+    if torch is not None and not all_cores:
+        torch.set_num_threads(1)
+
+
+def _format(value: float) -> str:
+    return f"{value:d}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _record(file: Path, arguments: dict, results: dict[str, float], seconds: float) -> Path:
+    """Write outputs/<lesson>/results.json: the numbers together with what they were measured on."""
+    torch = sys.modules.get("torch")
+    record = {
+        "lesson": paths.short(file),
+        "arguments": {name: str(value) for name, value in arguments.items()},
+        "data": _mentioned.get("data", []),
+        "device": _mentioned.get("device", []),
+        "results": results,
+        "seconds": round(seconds, 2),
+        "python": platform.python_version(),
+        "torch": getattr(torch, "__version__", None),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    name = "results" if file.stem in ("train", paths.lesson_name(file)) else f"{file.stem}_results"
+    target = paths.outputs(paths.lesson_name(file)) / f"{name}.json"
+    unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")  # two runs at once do not meet in one file
+    unfinished.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(unfinished, target)
+    return target
+
+
+def _fail(message: str, code: int = 1) -> None:
+    sys.stdout.flush()
+    print(f"\nerror: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""Finished networks that both a lesson and a project use."""

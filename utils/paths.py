@@ -1,0 +1,52 @@
+"""Where things are read and written. Standard library only.
+
+Everything that a run writes goes below outputs/ and models/ in the project's folder, or below $STUDY_WORK_DIR where that is
+set (a class that shares one read-only checkout). Data is looked for in datasets/ and then in $STUDY_DATA_DIR.
+"""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def work_folder() -> Path:
+    """The folder below which outputs/ and models/ lie."""
+    return Path(os.environ.get("STUDY_WORK_DIR") or ROOT)
+
+
+def outputs(name: str) -> Path:
+    """The folder for figures, logs and results of the lesson or project `name`. Made if it is missing."""
+    return _made(work_folder() / "outputs" / name)
+
+
+def models(name: str) -> Path:
+    """The folder for checkpoints of the lesson or project `name`. Made if it is missing."""
+    return _made(work_folder() / "models" / name)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def lesson_name(file: str | Path) -> str:
+    """The name under which a lesson's or project's files are kept: "autograd", "project1_mnist"."""
+    path = Path(file).resolve()
+    return path.parent.name if path.parent.parent.name == "09_projects" else path.stem
+
+
+def data_folders() -> list[Path]:
+    """The folders that may hold data sets, in the order in which they are searched."""
+    folders = [ROOT / "datasets"]
+    if os.environ.get("STUDY_DATA_DIR"):
+        folders.append(Path(os.environ["STUDY_DATA_DIR"]).expanduser())
+    return folders
+
+
+def short(path: Path) -> str:
+    """`path` as a reader wants to see it: relative to the project where it lies inside."""
+    try:
+        return path.resolve().relative_to(ROOT).as_posix()
+    except ValueError:
+        return str(path)

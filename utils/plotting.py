@@ -1,0 +1,69 @@
+"""Figures: saved to outputs/<lesson>/, with labels that the machine's fonts can show."""
+
+import functools
+import os
+from pathlib import Path
+
+from utils import paths
+from utils.lesson import mention
+
+KOREAN_FONTS = (
+    "Malgun Gothic",  # Windows
+    "Apple SD Gothic Neo",  # macOS
+    "AppleGothic",
+    "NanumGothic",
+    "Noto Sans CJK KR",
+    "Noto Sans CJK JP",  # the same file holds Hangul; matplotlib lists a collection by its first name
+    "Noto Sans KR",
+    "UnDotum",
+    "Baekmuk Gulim",
+)
+
+
+def save_figure(figure, file: str, name: str) -> Path:
+    """Write a matplotlib figure to outputs/<lesson>/<name>.png and close it.
+
+    Args:
+        figure: A matplotlib Figure.
+        file: The lesson's `__file__`.
+        name: The picture's name, without an ending.
+    """
+    import matplotlib.pyplot as plt
+
+    target = paths.outputs(paths.lesson_name(file)) / f"{name}.png"
+    unfinished = target.with_name(f"{name}.{os.getpid()}.tmp.png")  # a run that is stopped leaves no half picture
+    figure.savefig(unfinished, dpi=110, bbox_inches="tight")
+    os.replace(unfinished, target)
+    plt.close(figure)
+    mention("written", paths.short(target))
+    return target
+
+
+@functools.cache
+def korean_font() -> str | None:
+    """The first installed font that has Hangul, or None."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in KOREAN_FONTS if name in installed), None)
+
+
+def label(english: str, korean: str) -> str:
+    """A label for a figure: Korean for a Korean reader where a font for it is installed, else English.
+
+    Without such a font matplotlib would draw a box for every syllable.
+    """
+    if not _reader_is_korean() or korean_font() is None:
+        return english
+    import matplotlib
+
+    matplotlib.rcParams["font.family"] = [korean_font(), "DejaVu Sans"]
+    matplotlib.rcParams["axes.unicode_minus"] = False  # many Korean fonts lack the minus sign U+2212
+    return korean
+
+
+def _reader_is_korean() -> bool:
+    import locale
+
+    language = os.environ.get("STUDY_LANG") or locale.getlocale()[0] or ""
+    return language.lower().startswith("ko")

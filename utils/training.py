@@ -1,0 +1,306 @@
+"""The training loop that 03_training/training_loop.py builds, finished: validation, best and last checkpoint, resume.
+
+history = fit(model, batches, optimizer, classification_loss, epochs=4, scheduler=scheduler,
+              validate=lambda model: evaluate(model, validation_batches), checkpoints=models("project1_mnist"))
+"""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from utils import checkpoint, paths
+from utils.device import autocast
+from utils.lesson import LessonError
+from utils.seeding import random_state, restore_random_state
+
+SECONDS_BETWEEN_SAVES = 30.0
+
+
+@dataclass
+class History:
+    """What happened in a run.
+
+    Attributes:
+        losses: The training loss of every step.
+        rates: The learning rate of every step (of the optimizer's first group).
+        epochs: For every epoch its mean training loss, and what `validate` returned.
+        best_epoch: Index of the epoch with the best monitored number, -1 without one.
+        stale: How many epochs ago that was.
+        stopped_early: Whether patience ran out.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = -1
+    stale: int = 0
+    stopped_early: bool = False
+
+
+def classification_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Cross entropy of a batch (inputs, labels); the model returns logits (batch, classes)."""
+    inputs, labels = batch
+    return F.cross_entropy(model(inputs), labels)
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterable,
+    optimizer: torch.optim.Optimizer,
+    compute_loss: Callable[[nn.Module, Any], Tensor],
+    *,
+    epochs: int,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    monitor: str = "accuracy",
+    patience: int | None = None,
+    clip_norm: float | None = None,
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    settings: dict[str, Any] | None = None,
+    tracker: Any = None,
+) -> History:
+    """Train `model` in place.
+
+    Args:
+        model: On its device already.
+        batches: `Batches`, or a DataLoader; looped over once an epoch.
+        optimizer: Of the model's parameters.
+        compute_loss: From (model, batch) to a scalar to minimise.
+        epochs: Passes over `batches`.
+        scheduler: Stepped after every optimizer step, not after every epoch.
+        validate: From the model, in eval mode and without gradients, to numbers; called after every epoch.
+        monitor: Which of those numbers decides on the best epoch: higher is better, except for a name with "loss" in it.
+        patience: Stop after this many epochs in a row without a new best.
+        clip_norm: Scale the gradients down to this norm where theirs is larger.
+        checkpoints: Folder for last.pt (everything needed to go on) and best.pt (the weights of the best epoch).
+        resume: Go on from last.pt if there is one. Killed at any moment and resumed, a run on the CPU ends with the very
+            weights of one that was not, given the same settings. (With a DataLoader it goes on from the last full epoch.)
+        settings: Kept in last.pt; a run with other settings is not resumed from it.
+        tracker: Gets the curves: `utils.tracking.TensorBoard`.
+
+    Raises:
+        LessonError: The loss is not finite any more, or last.pt does not fit.
+        KeyboardInterrupt: Ctrl-C. The step under way is finished and saved first; the message says how to go on.
+    """
+    device = next(model.parameters()).device
+    history = History()
+    keeper = _Keeper(checkpoints, model, optimizer, scheduler, batches, history, {**(settings or {}), "epochs": epochs})
+    with keeper.alone(), _ctrl_c_noted() as ctrl_c:
+        first_epoch, done = keeper.resume() if resume else (0, 0)  # done: batches of that epoch
+        if not history.losses:
+            keeper.save(epoch=0)  # stopped before the first save, a run still goes on from the same random numbers
+        for epoch in range(first_epoch, epochs):
+            if history.stopped_early:
+                break
+            model.train()
+            first_step = len(history.losses) - done  # of this epoch
+            unread: list[Tensor] = []  # reading a loss makes the CPU wait for the GPU, so they are read together
+            for batch in tqdm(batches, f"epoch {epoch + 1}/{epochs}", initial=done, leave=False, disable=None):
+                with autocast(device):
+                    loss = compute_loss(model, _to_device(batch, device))
+                optimizer.zero_grad()
+                loss.backward()
+                if clip_norm is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+                history.rates.append(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
+                unread.append(loss.detach())
+                if ctrl_c or keeper.save_is_due():
+                    _read(unread, history)
+                    keeper.save_in_mid_epoch(epoch)
+                    keeper.stop_if(ctrl_c)
+            _read(unread, history)
+
+            losses = history.losses[first_step:]
+            numbers = {"train_loss": sum(losses) / len(losses)}
+            if validate is not None:
+                model.eval()
+                with torch.no_grad():
+                    numbers |= validate(model)
+            history.epochs.append(numbers)
+            print(f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
+            if monitor in numbers:
+                if _note_best(history, monitor):
+                    keeper.save_best(numbers)
+                history.stopped_early = patience is not None and history.stale >= patience
+            keeper.save(epoch + 1)
+            if tracker is not None:
+                _track(tracker, history, first_step)
+            done = 0
+            keeper.stop_if(ctrl_c and epoch + 1 < epochs)
+    return history
+
+
+def evaluate(model: nn.Module, batches: Iterable) -> dict[str, float]:
+    """Mean cross entropy and accuracy (0..1) of a classifier over batches (inputs, labels), in eval mode."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    loss, correct, count = 0.0, 0, 0
+    with torch.no_grad():
+        for batch in batches:
+            inputs, labels = _to_device(batch, device)
+            logits = model(inputs)  # (batch, classes)
+            loss += F.cross_entropy(logits, labels, reduction="sum").item()
+            correct += (logits.argmax(dim=1) == labels).sum().item()
+            count += len(labels)
+    model.train(was_training)
+    return {"loss": loss / count, "accuracy": correct / count}
+
+
+# ------------------------------------------------------------------------------------- what would only clutter fit
+
+
+def _to_device(batch: Any, device: torch.device) -> Any:
+    """Move the tensors of a batch, in tuples, lists and dicts as well."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_to_device(item, device) for item in batch)
+    if isinstance(batch, dict):
+        return {name: _to_device(item, device) for name, item in batch.items()}
+    return batch
+
+
+def _read(unread: list[Tensor], history: History) -> None:
+    """Move losses from the device into the history, and stop a run that has blown up."""
+    if not unread:
+        return
+    for loss in torch.stack(unread).tolist():
+        if not math.isfinite(loss):
+            step = len(history.losses) + 1
+            raise LessonError(f"the loss became {loss} in step {step}; try a smaller learning rate, or clip_norm")
+        history.losses.append(loss)
+    unread.clear()
+
+
+def _note_best(history: History, monitor: str) -> bool:
+    """Compare the last epoch with the best one so far; return whether it is the new best."""
+    sign = -1 if "loss" in monitor else 1
+    values = [sign * epoch[monitor] for epoch in history.epochs]
+    is_best = len(values) == 1 or values[-1] > max(values[:-1])
+    if is_best:
+        history.best_epoch = len(values) - 1
+    history.stale = len(values) - 1 - history.best_epoch
+    return is_best
+
+
+def _track(tracker: Any, history: History, first_step: int) -> None:
+    """Write the last epoch's curves."""
+    for step in range(first_step, len(history.losses)):
+        tracker.log({"train/loss": history.losses[step], "train/learning_rate": history.rates[step]}, step)
+    tracker.log({f"epoch/{name}": value for name, value in history.epochs[-1].items()}, len(history.losses))
+
+
+@contextlib.contextmanager
+def _ctrl_c_noted() -> Iterator[list[bool]]:
+    """Turn the first Ctrl-C into an entry in the list that is yielded; the second one interrupts at once.
+
+    Interrupted in mid-step, the weights and the optimizer's memory would no longer belong together.
+    """
+    pressed: list[bool] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield pressed
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(*_) -> None:
+        pressed.append(True)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass
+class _Keeper:
+    """Writes and reads the checkpoints of one run. Without a folder it does nothing."""
+
+    folder: Path | None
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None
+    batches: Any
+    history: History
+    settings: dict[str, Any]
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def alone(self) -> contextlib.AbstractContextManager:
+        return checkpoint.alone(self.folder) if self.folder else contextlib.nullcontext()
+
+    def save_is_due(self) -> bool:
+        return self.folder is not None and time.monotonic() - self.saved_at > SECONDS_BETWEEN_SAVES
+
+    def save_in_mid_epoch(self, epoch: int) -> None:
+        """Write last.pt if the batches know where they are. A DataLoader does not; it starts the epoch again."""
+        if hasattr(self.batches, "load_state_dict"):
+            self.save(epoch)
+
+    def save(self, epoch: int) -> None:
+        """Write last.pt: `epoch` is the one to go on with."""
+        if self.folder is None:
+            return
+        state = {
+            "epoch": epoch,
+            "settings": self.settings,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "batches": self.batches.state_dict() if hasattr(self.batches, "load_state_dict") else None,
+            "random": random_state(),
+            "history": vars(self.history),
+        }
+        checkpoint.save(self.folder / "last.pt", state)
+        self.saved_at = time.monotonic()
+
+    def save_best(self, numbers: dict[str, float]) -> None:
+        if self.folder is not None:
+            checkpoint.save(self.folder / "best.pt", {"model": self.model.state_dict(), "numbers": numbers})
+
+    def resume(self) -> tuple[int, int]:
+        """Put everything back as last.pt has it; return the epoch to go on with, and how many batches of it are done."""
+        path = self.folder / "last.pt" if self.folder else None
+        if path is None or not path.exists():
+            print("nothing to resume; starting from the beginning")
+            return 0, 0
+        state = checkpoint.load(path)
+        try:
+            settings = state["settings"]
+            different = [name for name in {**settings, **self.settings} if settings.get(name) != self.settings.get(name)]
+            if different:
+                told = ", ".join(f"{name} {settings.get(name)} (now {self.settings.get(name)})" for name in different)
+                raise LessonError(f"{paths.short(path)} has other settings: {told}; use those, or start without --resume")
+            checkpoint.load_weights(self.model, state["model"], path)
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.scheduler is not None:
+                self.scheduler.load_state_dict(state["scheduler"])
+            if state["batches"] is not None:
+                self.batches.load_state_dict(state["batches"])
+            vars(self.history).update(state["history"])
+            restore_random_state(state["random"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise LessonError(f"{paths.short(path)} does not fit this run ({error}); start without --resume") from None
+        print(f"going on after step {len(self.history.losses)} (epoch {state['epoch'] + 1})")
+        return state["epoch"], state["batches"]["position"] if state["batches"] else 0
+
+    def stop_if(self, ctrl_c: Any) -> None:
+        if ctrl_c:
+            kept = f"; saved in {paths.short(self.folder)}, go on with --resume" if self.folder else "; nothing was saved"
+            raise KeyboardInterrupt(f"stopped by Ctrl-C after step {len(self.history.losses)}{kept}")
