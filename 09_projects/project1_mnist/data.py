@@ -1,0 +1,66 @@
+"""MNIST for the network: as float pixels, shifted at random while it trains."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.batches import Batches
+from utils.datasets import Images
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Turn uint8 images (batch, 1, 28, 28) in 0..255 into float32 pixels in 0..1.
+
+    channels_last keeps the channels of one pixel side by side in memory; convolutions are faster on it, on CPUs as on GPUs.
+    """
+    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def shift(images: Tensor, down: int, right: int) -> Tensor:
+    """Move pictures (batch, channels, height, width) by whole pixels; what comes in at the edge is 0, the background."""
+    height, width = images.shape[-2:]
+    margin = max(abs(down), abs(right))
+    padded = F.pad(images, (margin, margin, margin, margin))
+    top, left = margin - down, margin - right
+    return padded[..., top : top + height, left : left + width]
+
+
+def shifted_pixels(images: Tensor, generator: torch.Generator, most: int = 2) -> Tensor:
+    """Move a whole batch by up to `most` pixels in each direction, the same for every picture in it.
+
+    A digit two pixels to the left is the same digit: the network should not need to see it there to know.
+    One draw for a batch is as good as one for each picture when there are many batches, and much cheaper.
+    """
+    down, right = torch.randint(-most, most + 1, (2,), generator=generator).tolist()
+    return to_pixels(shift(images, down, right))
+
+
+def training_batches(data: Images, batch_size: int, device: torch.device, seed: int) -> Batches:
+    """Shuffled and shifted batches (pixels, labels)."""
+    return Batches(
+        data.images,
+        data.labels,
+        batch_size=min(batch_size, len(data)),
+        drop_last=True,  # a last batch of a few pictures has unreliable statistics for batch normalisation
+        transform=shifted_pixels,
+        device=device,
+        seed=seed,
+    )
+
+
+def plain_batches(data: Images, device: torch.device, batch_size: int = 500) -> Batches:
+    """Batches (pixels, labels) in order and unchanged, for measuring."""
+    return Batches(
+        data.images,
+        data.labels,
+        batch_size=batch_size,
+        shuffle=False,
+        transform=lambda images, _: to_pixels(images),
+        device=device,
+    )
+
+
+def mean_and_std(images: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of the pixels of uint8 images, in 0..1. Of the training images only."""
+    pixels = images.float() / 255
+    return pixels.mean().item(), pixels.std().item()
