@@ -31,9 +31,10 @@ def _made(folder: Path) -> Path:
 
 
 def lesson_name(file: str | Path) -> str:
-    """The name under which a lesson's or project's files are kept: "autograd", "project1_mnist"."""
+    """The name under which a script's files are kept: "autograd" for a lesson, "project1_mnist", "benchmarks"."""
     path = Path(file).resolve()
-    return path.parent.name if path.parent.parent.name == "09_projects" else path.stem
+    has_folder_of_its_own = path.parent.parent.name == "09_projects" or path.parent.name == "benchmarks"
+    return path.parent.name if has_folder_of_its_own else path.stem
 
 
 def data_folders() -> list[Path]:

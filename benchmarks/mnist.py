@@ -1,0 +1,213 @@
+"""Project 1 against the tutorial's program, and our loop and batches against plain ones.
+
+    python benchmarks/mnist.py accuracy      the default command and --preset fast, five seeds each (about 3 minutes)
+    python benchmarks/mnist.py cost          CPU seconds to an accuracy, against tutorial_mnist.py (half an hour)
+    python benchmarks/mnist.py loop          what utils.training.fit costs over a bare loop
+    python benchmarks/mnist.py batches       utils.batches against a DataLoader, samples per second
+
+It needs the real MNIST (python -m study data mnist) and a machine that does nothing else. What was measured is in README.md here.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+
+from utils import datasets, paths
+from utils.batches import Batches
+from utils.lesson import check, run
+from utils.training import classification_loss, fit
+
+HERE = Path(__file__).resolve().parent
+TRAIN = paths.ROOT / "09_projects" / "project1_mnist" / "train.py"
+
+
+def start(script: Path, *flags: str) -> tuple[str, float]:
+    """Run a script to its end; return what it printed and the CPU seconds of the whole process, imports and all."""
+    check(os.name == "posix", "CPU seconds of a child process are only measured on Linux and macOS")
+    import resource
+
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(paths.ROOT), str(TRAIN.parent.parent)])}
+    before = used()
+    done = subprocess.run([sys.executable, str(script), *flags], env=environment, capture_output=True, encoding="utf-8")
+    check(done.returncode == 0, f"{script.name} failed: {done.stderr.strip()[-300:]}")
+    return done.stdout, used() - before
+
+
+def train_once(preset: str, seed: int) -> dict[str, float]:
+    """One run of project 1 on the real MNIST, in a process of its own; accuracies in percent."""
+    started = time.perf_counter()
+    _, cpu_seconds = start(TRAIN, "--source", "real", "--preset", preset, "--seed", str(seed), "--no-figures")
+    wall = time.perf_counter() - started
+    record = json.loads((paths.outputs("project1_mnist") / "results.json").read_text(encoding="utf-8"))["results"]
+    return {
+        "accuracy": 100 * record["accuracy"],
+        "without_copies": 100 * record["accuracy_without_copies"],
+        "training_seconds": record["training_seconds"],
+        "evaluation_seconds": record["evaluation_seconds"],
+        "whole_run_seconds": wall,
+        "cpu_seconds": cpu_seconds,
+    }
+
+
+# ------------------------------------------------------------------------------------------------- what is measured
+
+
+def accuracy(seeds: int) -> dict[str, float]:
+    """Mean, spread and worst accuracy of both presets over seeds, and the median of their times."""
+    found: dict[str, float] = {}
+    for preset in ("default", "fast"):
+        runs = []
+        for seed in range(seeds):
+            runs.append(train_once(preset, seed))
+            print(preset, seed, {name: round(value, 2) for name, value in runs[-1].items()}, flush=True)
+        columns = {name: [one[name] for one in runs] for name in runs[0]}
+        for name in ("accuracy", "without_copies"):
+            found[f"{preset}_{name}_mean"] = statistics.mean(columns[name])
+            found[f"{preset}_{name}_spread"] = statistics.stdev(columns[name]) if seeds > 1 else 0.0
+            found[f"{preset}_{name}_worst"] = min(columns[name])
+        for name in ("training_seconds", "evaluation_seconds", "whole_run_seconds", "cpu_seconds"):
+            found[f"{preset}_{name}"] = statistics.median(columns[name])
+    return found
+
+
+def cost(seeds: int, epochs: int) -> dict[str, float]:
+    """CPU seconds of the whole run that ends at an accuracy or above: the tutorial's against ours, ratio of medians.
+
+    The tutorial's run is cut after the first epoch that reaches the accuracy. Where it does not within `epochs`, its whole
+    time counts, and the ratio is a lower bound.
+    """
+    ours, reference = {}, []
+    for seed in range(seeds):  # in turn, so that a machine that changes its speed changes it for both
+        for preset in ("fast", "default"):
+            ours.setdefault(preset, []).append(train_once(preset, seed))
+        printed, _ = start(
+            HERE / "tutorial_mnist.py", "--epochs", str(epochs), "--seed", str(seed), "--threads", str(os.cpu_count())
+        )
+        reference.append([json.loads(line) for line in printed.splitlines() if line.startswith("{")])
+        for line in reference[-1]:
+            print("tutorial", seed, line, flush=True)
+
+    found = {}
+    for target, preset in ((98.8, "fast"), (99.0, "fast"), (99.4, "default")):
+        worst = min(one["accuracy"] for one in ours[preset])
+        check(worst >= target, f"--preset {preset} ended at {worst:.2f} %, below the {target} % it is compared at")
+        ends = [next((line for line in run_ if line["accuracy"] >= target), None) for run_ in reference]
+        reached = sum(end is not None for end in ends)
+        theirs = statistics.median((end or run_[-1])["cpu_seconds"] for end, run_ in zip(ends, reference, strict=True))
+        mine = statistics.median(one["cpu_seconds"] for one in ours[preset])
+        found |= {
+            f"at_{target}_tutorial_cpu_seconds": theirs,
+            f"at_{target}_tutorial_runs_that_reached_it": reached,
+            f"at_{target}_ours_cpu_seconds": mine,
+            f"at_{target}_times_cheaper": theirs / mine,
+        }
+    return found
+
+
+def ratio(ours: Callable[[], float], plain: Callable[[], float], repeats: int = 7) -> float:
+    """Median of ours / plain, measured in turn; each returns its seconds."""
+    ours(), plain()  # the first call pays for memory and threads
+    return statistics.median(ours() / plain() for _ in range(repeats))
+
+
+def loop() -> dict[str, float]:
+    """Seconds of `fit` over seconds of a bare loop with the same batches, for a small network."""
+    torch.set_num_threads(1)
+    images = torch.rand(64_000, 784)
+    labels = torch.randint(0, 10, (64_000,))
+
+    def parts() -> tuple:
+        model = nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+        return model, Batches(images, labels, batch_size=128), optimizer, scheduler
+
+    def ours() -> float:
+        model, batches, optimizer, scheduler = parts()
+        started = time.perf_counter()
+        fit(model, batches, optimizer, classification_loss, epochs=2, scheduler=scheduler)
+        return time.perf_counter() - started
+
+    def plain() -> float:
+        model, batches, optimizer, scheduler = parts()
+        started = time.perf_counter()
+        for _ in range(2):
+            for inputs, targets in batches:
+                loss = F.cross_entropy(model(inputs), targets)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                scheduler.step()
+        return time.perf_counter() - started
+
+    return {"fit_over_bare_loop": ratio(ours, plain)}
+
+
+def batches() -> dict[str, float]:
+    """Samples per second of `utils.batches` over those of a DataLoader with per-sample ToTensor and Normalize."""
+    torch.set_num_threads(1)
+    data = datasets.mnist("auto").train
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    pictures = data.images[:, 0].numpy()  # (N, 28, 28): what ToTensor takes, once it has a channel at the end
+    examples = [(pictures[i, :, :, None], label) for i, label in enumerate(data.labels.tolist())]
+
+    class PerSample(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(examples)
+
+        def __getitem__(self, index: int):
+            picture, label = examples[index]
+            return transform(picture), label
+
+    def drain(source) -> float:
+        started = time.perf_counter()
+        for _ in source:
+            pass
+        return time.perf_counter() - started
+
+    def normalise(images: torch.Tensor, _) -> torch.Tensor:
+        return (images.float() / 255 - 0.1307) / 0.3081
+
+    ours = Batches(data.images, data.labels, batch_size=128, transform=normalise)
+    plain = DataLoader(PerSample(), batch_size=128, shuffle=True)
+    return {"batches_times_faster": 1 / ratio(lambda: drain(ours), lambda: drain(plain), repeats=5)}
+
+
+def main(
+    what: Annotated[Literal["accuracy", "cost", "loop", "batches"], tyro.conf.Positional],
+    seeds: int | None = None,
+    epochs: int = 6,
+) -> dict[str, float]:
+    """Measure one thing.
+
+    Args:
+        what: What to measure.
+        seeds: Runs for `accuracy` (5 without it) and `cost` (3).
+        epochs: The most that the tutorial's program gets in `cost`.
+    """
+    if what == "accuracy":
+        return accuracy(seeds or 5)
+    if what == "cost":
+        return cost(seeds or 3, epochs)
+    return loop() if what == "loop" else batches()
+
+
+if __name__ == "__main__":
+    run(main, all_cores=True)
