@@ -189,11 +189,11 @@ def grad_cam(model: Net, pixels: Tensor, classes: Tensor) -> Tensor:
         (batch, 28, 28) in 0..1.
     """
     before, after = model.features[:5], model.features[5:]
-    maps = before((pixels - model.mean) / model.std).detach().requires_grad_()  # (batch, 32, 10, 10)
+    maps = before((pixels - model.mean) / model.std).detach().requires_grad_()  # (batch, 48, 10, 10)
     logits = model.classifier(after(maps))
     chosen = logits.gather(1, classes.unsqueeze(1)).sum()
     (gradient,) = torch.autograd.grad(chosen, maps)
-    weights = gradient.mean(dim=(2, 3), keepdim=True)  # (batch, 32, 1, 1)
+    weights = gradient.mean(dim=(2, 3), keepdim=True)  # (batch, 48, 1, 1)
     places = (weights * maps.detach()).sum(dim=1, keepdim=True).relu()  # (batch, 1, 10, 10)
     places = nn.functional.interpolate(places, size=pixels.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     return places / places.amax(dim=(1, 2), keepdim=True).clamp_min(1e-8)
@@ -223,7 +223,7 @@ def draw_grad_cam(model: Net, test: Images, classes: list[str]):
 
 @torch.no_grad()
 def draw_embedding(model: Net, test: Images, classes: list[str], most: int = 1500):
-    """The 576 numbers behind the last layer, brought into the plane by t-SNE (van der Maaten and Hinton, 2008)."""
+    """The 864 numbers behind the last layer, brought into the plane by t-SNE (van der Maaten and Hinton, 2008)."""
     import matplotlib.pyplot as plt
     from sklearn.manifold import TSNE
 
