@@ -204,7 +204,7 @@ def load(path: Path) -> types.ModuleType:
 def _vanished(name: str, path: Path):
     if name.startswith("__"):
         raise AttributeError(name)
-    raise Wrong(say(f"{path.name} has no {name} any more", f"{path.name} 에 {name} 이(가) 없습니다"))
+    raise Wrong(say(f"{path.name} has no {name} any more", f"{path.name}에 {name}이(가) 없습니다"))
 
 
 def judge(error: BaseException, path: Path) -> tuple[str, str]:

@@ -1,0 +1,46 @@
+"""Starting other programs, so that Ctrl-C and exit codes behave as if there were no companion in between."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def child_environment(root: Path) -> dict[str, str]:
+    """The environment variables for lessons and tests: `utils` and the projects can be imported, text is UTF-8."""
+    paths = [str(root), str(root / "09_projects"), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONUTF8": "1", "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def call(command: list[str], **options) -> int:
+    """Run `command`, wait for it and return its exit code; `options` are those of subprocess.Popen.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came. It has reached the child as well, and the child has ended.
+    """
+    code, interrupted = _wait(subprocess.Popen(command, **options))
+    if interrupted:
+        raise KeyboardInterrupt
+    return code
+
+
+def hand_over(command: list[str], environment: dict[str, str]) -> int:
+    """Let `command` go on in this process's place: signals, output and exit code are its own.
+
+    Windows cannot replace a process; there we wait beside it and return its exit code.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name == "posix":
+        os.execve(command[0], command, environment)
+    return _wait(subprocess.Popen(command, env=environment))[0]
+
+
+def _wait(child: subprocess.Popen) -> tuple[int, bool]:
+    """Wait to the end, also when Ctrl-C comes: the terminal sends it to the child too, which decides what it means."""
+    interrupted = False
+    while True:
+        try:
+            return child.wait(), interrupted
+        except KeyboardInterrupt:
+            interrupted = True

@@ -1,0 +1,181 @@
+"""doctor says what is wrong and what to do; data says what is there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study import cli, data, doctor, environment, probe
+from study.messages import Problem
+from utils import catalogue
+from utils.lesson import LessonError
+
+
+def healthy(root: Path) -> dict:
+    return {
+        "versions": {"torch": "2.9", "torchvision": "0.24", "torchaudio": "2.9"},
+        "errors": {},
+        "computes": True,
+        "cuda": None,
+        "mps": False,
+        "font": "NanumGothic",
+        "utils": str(root / "utils" / "__init__.py"),
+    }
+
+
+@pytest.fixture
+def found(project, monkeypatch):
+    """What the probe finds; tests change it."""
+    answer = healthy(project)
+    monkeypatch.setattr(doctor, "probe", lambda root, python: answer)
+    return answer
+
+
+@pytest.fixture
+def examine(project, capsys):
+    def run() -> tuple[int, str]:
+        code = cli.main(["doctor"], root=project)
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def test_healthy(examine, found):
+    code, output = examine()
+    assert code == 0, output
+    assert "[FAIL]" not in output and "Everything is in place" in output
+
+
+def test_before_setup(study, project):
+    (project / "requirements.txt").write_text("a-package-that-nobody-has\n", encoding="ascii")
+    result = study("doctor")
+    assert result.returncode == 1
+    assert "[FAIL] no environment yet\n     to do: " in result.stdout and "-m study setup" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "sign", "words"),
+    [
+        (
+            {"versions": {}, "errors": dict.fromkeys(("torch", "torchvision", "torchaudio"), "ImportError: no torch")},
+            "FAIL",
+            "ImportError: no torch",
+        ),
+        ({"computes": False}, "FAIL", "small computation went wrong"),
+        ({"cuda": "GeForce"}, "OK", "CUDA: GeForce"),
+        ({"mps": True}, "OK", "MPS"),
+        ({}, "--", "no GPU that PyTorch can use"),
+        ({"font": None}, "--", "no Korean font"),
+        ({"utils": "/somewhere/else/utils/__init__.py"}, "FAIL", "leads to another folder: /somewhere/else"),
+        ({"utils": None}, "--", "does not find utils"),
+    ],
+)
+def test_what_the_probe_finds(examine, found, change, sign, words):
+    found.update(change)
+    code, output = examine()
+    line = next(line for line in output.splitlines() if words in line)
+    assert line.startswith(f"[{sign}]")
+    assert code == (sign == "FAIL")
+
+
+def test_another_environment_is_active(examine, found, monkeypatch, tmp_path):
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / "other"))
+    code, output = examine()
+    assert code == 1 and "deactivate" in output
+    monkeypatch.setenv("VIRTUAL_ENV", sys.prefix)
+    assert examine()[0] == 0
+
+
+def test_environment_of_another_clone(examine, found, project):
+    (project / ".venv").mkdir()
+    environment._write_stamp(project, environment.Stamp(root="/another/clone"))
+    code, output = examine()
+    assert code == 1 and "[FAIL] .venv belongs to /another/clone" in output
+
+
+def test_unfinished_environment(examine, found, project):
+    (project / ".venv").mkdir()
+    code, output = examine()
+    assert code == 1 and "[FAIL] .venv is unfinished" in output
+
+
+def test_full_disk(examine, found, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**8})())
+    code, output = examine()
+    assert code == 1 and "[FAIL] 0 GB free" in output
+
+
+def test_no_write_access(examine, found, monkeypatch):
+    def refuse(**options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    code, output = examine()
+    assert code == 1 and "[FAIL] cannot write to" in output
+
+
+@pytest.mark.parametrize("python", ["crashes", "missing"])
+def test_python_that_cannot_be_examined(project, monkeypatch, python):
+    if python == "crashes":
+        monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, -11, b"", b""))
+        lines = doctor.check_packages(project, Path(sys.executable))
+        assert [line.sign for line in lines] == ["FAIL"]
+    else:
+        assert [line.sign for line in doctor.check_packages(project, None)] == ["--"]
+
+
+def test_the_probe_is_a_program(project, monkeypatch, tmp_path):
+    """With stand-ins for the three packages, because importing the real ones takes seconds."""
+    for name, text in {
+        "torch": "raise OSError('a library is missing\\nand so on')",
+        "torchvision": "__version__ = '1'",
+        "torchaudio": "1 / 0",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = doctor.probe(project, Path(sys.executable))
+    assert found["errors"] == {"torch": "OSError: a library is missing", "torchaudio": "ZeroDivisionError: division by zero"}
+    assert found["versions"] == {"torchvision": "1"}
+
+
+def test_the_probe_computes():
+    found = {"errors": {}}
+    probe.look_at_torch(found)
+    assert found["computes"] is True and not found["errors"]
+
+
+class TestData:
+    def test_table(self, study, tmp_path):
+        output = study("data").stdout
+        assert "[--] mnist" in output and "CC BY-SA" in output and "data mnist" in output and "MB" in output
+        place = tmp_path / "own data" / "MNIST" / "raw" / "train-images-idx3-ubyte"
+        place.parent.mkdir(parents=True)
+        place.touch()
+        output = study("data", STUDY_DATA_DIR=str(tmp_path / "own data")).stdout
+        assert "[OK] mnist" in output and str(place) in output
+
+    def test_unknown(self, here):
+        result = here("data", "mnits")
+        assert result.returncode == 2 and "did you mean mnist?" in result.stderr
+
+    def test_fetch(self, monkeypatch, capsys, tmp_path):
+        monkeypatch.setattr(catalogue, "find", lambda name: None)
+        monkeypatch.setattr(catalogue, "fetch", lambda name: tmp_path / name)
+        data.fetch(["MNIST"])
+        assert str(tmp_path / "mnist") in capsys.readouterr().out
+
+    def test_what_is_there_is_not_fetched(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(catalogue, "find", lambda name: tmp_path)
+        monkeypatch.setattr(catalogue, "fetch", None)
+        data.fetch(["mnist"])
+
+    def test_no_network(self, monkeypatch):
+        def fail(name):
+            raise LessonError("mnist could not be downloaded")
+
+        monkeypatch.setattr(catalogue, "find", lambda name: None)
+        monkeypatch.setattr(catalogue, "fetch", fail)
+        with pytest.raises(Problem, match="could not be downloaded"):
+            data.fetch(["mnist"])
