@@ -56,7 +56,8 @@ print(__file__)
 print("arguments", sys.argv[1:])
 print("utf8", sys.flags.utf8_mode)
 print("path", os.environ["PYTHONPATH"])
-sys.exit(int(os.environ.get("EXIT_WITH", 0)))
+if __name__ == "__main__":
+    sys.exit(int(os.environ.get("EXIT_WITH", 0)))
 """
 
 PYPROJECT = """\
@@ -125,10 +126,8 @@ def write_project(root: Path) -> Path:
         "02_neural_networks/two_spirals.py": LESSON,
         "notes/solutions/01_basics.py": SOLUTIONS,
         "tests/exercises/test_01_basics.py": CHECKS,
-        **{
-            f"09_projects/project1_mnist/{part}.py": LESSON
-            for part in ("train", "evaluate", "predict", "model", "data", "__init__")
-        },
+        **{f"09_projects/project1_mnist/{part}.py": LESSON for part in ("train", "evaluate", "predict")},
+        **{f"09_projects/project1_mnist/{part}.py": "VALUE = 1\n" for part in ("model", "data", "__init__")},
     }
     for name in ("tests/exercises/conftest.py", "tests/exercises/checking.py"):
         files[name] = (ROOT / name).read_text(encoding="utf-8")
