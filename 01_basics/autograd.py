@@ -33,11 +33,10 @@ from utils.plotting import label, save_figure
 
 # %% 1. One derivative, three ways
 def derivative_three_ways(at: float = 2.0) -> tuple[float, float]:
-    """Differentiate x³ + 2x by hand, by autograd and by central differences.
+    """Differentiate x³ + 2x three ways; return how far autograd and central differences are from the derivative by hand.
 
-    Returns:
-        How far autograd and the differences are from the derivative by hand. Central differences miss by h² · f'''/6 = 1e-6
-        and need two evaluations for every single input: fine for checking, hopeless for a million parameters.
+    Central differences miss by h² · f'''/6 = 1e-6 and need two evaluations for every single input: fine for checking,
+    hopeless for a million parameters.
     """
 
     def f(x):
@@ -46,25 +45,20 @@ def derivative_three_ways(at: float = 2.0) -> tuple[float, float]:
     by_hand = 3 * at**2 + 2
 
     x = torch.tensor(at, dtype=torch.float64, requires_grad=True)  # "write down what happens to x"
-    y = f(x)
-    y.backward()  # fills x.grad with dy/dx
+    f(x).backward()  # fills x.grad with df/dx
     by_autograd = x.grad.item()
 
     h = 1e-3
     by_differences = (f(at + h) - f(at - h)) / (2 * h)
-
     print(f"1. d/dx (x³ + 2x) at {at:g}: by hand {by_hand:g}, autograd {by_autograd:g}, differences {by_differences:.7f}")
     return abs(by_autograd - by_hand), abs(by_differences - by_hand)
 
 
 # %% 2. The graph that backward() walks
 def print_graph() -> list[str]:
-    """Print what was recorded for (a·b + sin a)², each node once, the last operation first.
+    """Print what was recorded for (a·b + sin a)², each node once, the last operation first; return the nodes' names.
 
     A leaf (a tensor you made, nothing computed it) ends in AccumulateGrad, the node that adds to its .grad.
-
-    Returns:
-        The names of the recorded nodes.
     """
     a = torch.tensor(2.0, requires_grad=True)
     b = torch.tensor(3.0, requires_grad=True)
@@ -85,12 +79,9 @@ def print_graph() -> list[str]:
 
 # %% 3. Gradients add up
 def gradients_add_up() -> tuple[float, float]:
-    """Call backward() twice without clearing in between, then once more after clearing.
+    """Call backward() twice without clearing in between, then once after clearing; return w.grad in both cases.
 
     Adding is on purpose: a tensor that is used in several places gets the sum of what each place asks for.
-
-    Returns:
-        w.grad without and with clearing.
     """
     w = torch.tensor(1.0, requires_grad=True)
     (2 * w).backward()
@@ -140,12 +131,11 @@ def draw_descent(x: Tensor, y: Tensor, path: Tensor, lr: float, limit: float):
     import matplotlib.pyplot as plt
 
     figure, (walk, curves) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-
     slopes, intercepts = torch.linspace(-1, 5, 121), torch.linspace(-3, 1, 121)
     lines = slopes.view(-1, 1, 1) * x + intercepts.view(1, -1, 1)  # (slopes, intercepts, points): broadcasting
     height = (lines - y).square().mean(dim=2)  # (slopes, intercepts)
     levels = [0.02, 0.1, 0.3, 0.7, 1.3, 2.2, 3.5, 5, 8]
-    walk.contour(slopes.numpy(), intercepts.numpy(), height.T.numpy(), levels=levels, cmap="viridis", linewidths=1)
+    walk.contour(slopes.numpy(), intercepts.numpy(), height.T.numpy(), levels=levels, linewidths=1)
     walk.plot(*path.T.numpy(), "o-", color="tab:red", markersize=4, linewidth=1.2, label=f"lr {lr:g}, from (0, 0)")
     walk.plot(3, -1, "k*", markersize=13, label="the truth (3, -1)")
     title = label("the loss from above: each ring is one height", "위에서 본 손실: 고리 하나가 같은 높이")
@@ -181,7 +171,6 @@ def stop_recording() -> str:
         unrecorded = w * 2  # for evaluation: nothing is written down, so memory and time are saved
     detached = (w * 2).detach()  # the same numbers, cut off from their history
     print(f"5. requires_grad: computed in no_grad() {unrecorded.requires_grad}, detached {detached.requires_grad}")
-
     try:
         unrecorded.sum().backward()  # no record, no way back
     except RuntimeError as error:
@@ -223,8 +212,7 @@ def verify_softplus() -> float:
     (our_gradient,) = torch.autograd.grad(ours.sum(), x)
     (their_gradient,) = torch.autograd.grad(theirs.sum(), x)
     difference = max((ours - theirs).abs().max().item(), (our_gradient - their_gradient).abs().max().item())
-    right = torch.autograd.gradcheck(Softplus.apply, x, raise_exception=False)
-    check(right, "Softplus.backward is not the derivative of Softplus.forward")
+    check(torch.autograd.gradcheck(Softplus.apply, x, raise_exception=False), "Softplus.backward is not forward's derivative")
     print(f"7. our softplus against PyTorch's: largest difference {difference:.1e}; gradcheck agrees")
     return difference
 

@@ -42,17 +42,17 @@ class TestTensorOperations:
         assert "view size is not compatible" in message
 
     def test_slices_share_and_lists_copy(self):
-        after = lesson("01_basics/tensor_operations").share_and_copy()
-        assert after == {"b = a": 100, "b = a[:2]": 100, "b = a[[0, 1]]": 1, "b = a.clone()": 1}
+        _, after = lesson("01_basics/tensor_operations").share_and_copy()
+        with_numpy = {"b = a.numpy()": 100, "b = torch.tensor(a.numpy())": 1}
+        assert after == {"b = a": 100, "b = a[:2]": 100, "b = a[[0, 1]]": 1, "b = a.clone()": 1, **with_numpy}
+
+    def test_numpy_brings_its_usual_kind(self):
+        a, _ = lesson("01_basics/tensor_operations").share_and_copy()
+        assert a.dtype == torch.float64
 
     def test_shape_error_is_the_one_everyone_meets(self):
         message, _ = lesson("01_basics/tensor_operations").multiply(CPU, seed=0)
         assert "shapes cannot be multiplied (2x3 and 2x3)" in message
-
-    def test_numpy_bridge_shares_one_way_and_copies_the_other(self):
-        shared, copied = lesson("01_basics/tensor_operations").bridge_to_numpy()
-        assert (shared[0].item(), copied[0].item()) == (7, 1)
-        assert shared.dtype == torch.float64
 
     def test_distances_are_torchs(self):
         tensor_operations = lesson("01_basics/tensor_operations")
@@ -165,6 +165,12 @@ class TestBasicNN:
         x, labels = torch.tensor([[0.0], [2.0], [10.0]]), torch.tensor([0, 0, 1])
         predicted = lesson("01_basics/basic_nn").nearest_mean(x, labels, torch.tensor([[5.0], [6.0]]), classes=2)
         assert predicted.tolist() == [0, 1]  # the averages are 1 and 10
+
+    def test_check_notices_a_wrong_gradient(self, monkeypatch):
+        basic_nn = lesson("01_basics/basic_nn")
+        monkeypatch.setattr(basic_nn, "linear_by_hand", lambda seed: 1e-3)
+        with pytest.raises(LessonError, match="disagree"):
+            basic_nn.main(hidden=64, steps=1, lr=0.2, source="sample", device="cpu", seed=0)
 
     def test_check_notices_an_untrained_network(self):
         with pytest.raises(LessonError, match="simplest rule"):
