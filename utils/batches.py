@@ -50,6 +50,10 @@ class Batches:
         self._order: Tensor | None = None  # of the epoch under way
         self.position = 0  # how many batches of it were handed out
         self._resumed = False
+        if batch_size < 1 or len(self) == 0:
+            raise ValueError(
+                f"{len(tensors[0])} examples in batches of {batch_size} (drop_last={drop_last}) make no batch at all"
+            )
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -60,17 +64,19 @@ class Batches:
         if not self._resumed:
             self._order, self.position = self._draw_order(), 0
         self._resumed = False
+        order = self._order  # this loop's own: an earlier one that was left may still be waiting to be cleared away
         try:
-            while self.position < len(self):
-                start = self.position * self.batch_size
-                chosen = self._order[start : start + self.batch_size].to(self.tensors[0].device)
+            for position in range(self.position, len(self)):
+                start = position * self.batch_size
+                chosen = order[start : start + self.batch_size].to(self.tensors[0].device)
                 batch = tuple(tensor[chosen] for tensor in self.tensors)
                 if self.transform is not None:
                     batch = (self.transform(batch[0], self.generator), *batch[1:])
-                self.position += 1
+                self.position = position + 1
                 yield batch
         finally:  # also when the loop was left early
-            self._order, self.position = None, 0
+            if self._order is order:
+                self._order, self.position = None, 0
 
     def _draw_order(self) -> Tensor:
         count = len(self.tensors[0])

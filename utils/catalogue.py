@@ -13,10 +13,12 @@ import http.client
 import os
 import queue
 import shutil
+import ssl
 import sys
 import threading
 import time
 import urllib.request
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,16 @@ from utils.lesson import LessonError
 SECONDS_TO_ANSWER = 4.0  # without network the course goes on with its sample in less than five seconds
 SECONDS_OF_SILENCE = 20.0  # a download that stalls this long has failed
 ONE_MEGABYTE = 2**20
+# What goes wrong on the way here; a full disk is not among it.
+DAMAGED_DOWNLOAD = (
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    http.client.HTTPException,
+    TimeoutError,
+    ConnectionError,
+    ssl.SSLError,
+)
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,7 @@ def _download(entry: Entry, file: RemoteFile, target: Path) -> None:
                     _receive(response, packed, f"{entry.name}: {file.name}", file.packed_bytes)
                 with gzip.open(packed, "rb") as source, open(unpacked, "wb") as sink:
                     shutil.copyfileobj(source, sink, ONE_MEGABYTE)
-            except (gzip.BadGzipFile, EOFError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+            except DAMAGED_DOWNLOAD as error:
                 problem = f"{url} sent {_description(packed)} ({error or type(error).__name__})"
                 continue
             if checksum(unpacked) == file.md5:

@@ -31,12 +31,13 @@ def save(path: Path, state: dict) -> None:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a failed write into a RuntimeError
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         reason = error if isinstance(error, OSError) else error.__context__
         kept = "; the checkpoint from before is untouched" if path.exists() else ""
         told = explain(reason) if isinstance(reason, OSError) else str(error).splitlines()[0]
         raise LessonError(f"could not save {paths.short(path)}: {told}{kept}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict:
@@ -57,12 +58,14 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict:
     except PermissionError as error:
         raise LessonError(explain(error)) from None
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "allowed global" in str(error):
+        if "GLOBAL" in str(error):  # the pickle instruction that names a function or a class
             raise LessonError(
                 f"{paths.short(path)} holds Python objects or code, not only weights; it was refused and nothing in it was run"
             ) from None
         raise LessonError(f"{paths.short(path)} is not a checkpoint, or it is damaged; the file was left as it is") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, UnicodeDecodeError, AttributeError, IndexError, TypeError):
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # out of a damaged file comes nearly anything: RuntimeError, EOFError, KeyError, struct.error, ...
         raise LessonError(f"{paths.short(path)} is truncated or damaged; the file was left as it is: train again") from None
     if not isinstance(state, dict):
         raise LessonError(f"{paths.short(path)} holds a {type(state).__name__}, not a checkpoint")
@@ -87,7 +90,7 @@ def load_model(path: Path, model: nn.Module, device: torch.device | str = "cpu")
     about = load(path, device)
     weights = about.pop("model", None)
     if not isinstance(weights, dict):
-        raise LessonError(f"{paths.short(path)} has no weights under 'model'; keys: {', '.join(map(str, about)) or 'none'}")
+        raise LessonError(f"{paths.short(path)} has no weights under 'model'; keys: {_first_few(list(about)) or 'none'}")
     load_weights(model, weights, path)
     model.to(device)
     return about
@@ -113,8 +116,8 @@ def load_weights(model: nn.Module, weights: dict, path: Path) -> None:
     model.load_state_dict(weights)
 
 
-def _first_few(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _first_few(names: list, most: int = 3) -> str:
+    return ", ".join(map(str, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 @contextlib.contextmanager
@@ -146,4 +149,5 @@ def _lock(file) -> None:
     else:
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # lockf, not flock: a DataLoader's workers, forked from this process, would inherit a flock and outlive it for seconds.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,6 +17,7 @@ import io
 import math
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils import catalogue, paths
-from utils.lesson import LessonError, mention
+from utils.lesson import LessonError, explain, mention
 
 Source = Literal["auto", "real", "sample"]
 
@@ -77,6 +78,8 @@ def hold_out(data: Images, count: int, seed: int = 0) -> tuple[Images, Images]:
 
 # --------------------------------------------------------------------------------------------------------- MNIST
 
+MNIST_CLASSES = [str(digit) for digit in range(10)]
+
 
 def mnist(source: Source = "auto", download: bool = False) -> ImageData:
     """Handwritten digits (LeCun, Cortes and Burges, 1998): 60,000 to train on, 10,000 to test on.
@@ -100,7 +103,7 @@ def mnist(source: Source = "auto", download: bool = False) -> ImageData:
         except (LessonError, OSError) as error:
             if source == "real":
                 raise
-            print(f"Going on with the sample: {error}")
+            print(f"Going on with the sample: {explain(error) if isinstance(error, OSError) else error}")
     data = _digits_sample() if place is None else _mnist_from(place)
     mention("data", data.source)
     return data
@@ -109,9 +112,9 @@ def mnist(source: Source = "auto", download: bool = False) -> ImageData:
 def _mnist_from(place: Path) -> ImageData:
     if place.name.startswith("train-images"):
         return _mnist_idx(place.parent)
-    train, test = _picture_folders(place, size=28)
+    train, test = _picture_folders(place, 28, MNIST_CLASSES)
     source = f"MNIST, own copy ({len(train):,} + {len(test):,} pictures), {paths.short(place)}"
-    return ImageData(train, test, [str(digit) for digit in range(10)], source, is_real=True)
+    return ImageData(train, test, MNIST_CLASSES, source, is_real=True)
 
 
 def _mnist_idx(folder: Path) -> ImageData:
@@ -121,6 +124,7 @@ def _mnist_idx(folder: Path) -> ImageData:
         if path is None:
             raise LessonError(f"{paths.short(folder)} lacks {file.name}; `python -m study data mnist` fetches what is missing")
         arrays[file.name], same = _read_idx(path, file)
+        _check_mnist_array(arrays[file.name], path)
         official &= same
     train, test = (
         Images(
@@ -134,7 +138,15 @@ def _mnist_idx(folder: Path) -> ImageData:
             raise LessonError(f"{paths.short(folder)}: {len(split.images)} {name} images but {len(split.labels)} labels")
     kind = "official files" if official else "own copy (not the official checksums)"
     source = f"MNIST, {kind} ({len(train):,} + {len(test):,}), {paths.short(folder)}"
-    return ImageData(train, test, [str(digit) for digit in range(10)], source, is_real=True)
+    return ImageData(train, test, MNIST_CLASSES, source, is_real=True)
+
+
+def _check_mnist_array(array: np.ndarray, path: Path) -> None:
+    """Refuse a whole IDX file that holds something else than its name says."""
+    if "images" in path.name and (array.size == 0 or array.shape[1:] != (28, 28)):
+        raise LessonError(_damaged(path, f"expected images of 28x28, found numbers in the shape {array.shape}"))
+    if "labels" in path.name and (array.ndim != 1 or array.max(initial=0) > 9):
+        raise LessonError(_damaged(path, f"expected labels from 0 to 9, found {array.max(initial=0)} in the shape {array.shape}"))
 
 
 def _read_idx(path: Path, file: catalogue.RemoteFile) -> tuple[np.ndarray, bool]:
@@ -145,7 +157,7 @@ def _read_idx(path: Path, file: catalogue.RemoteFile) -> tuple[np.ndarray, bool]
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (gzip.BadGzipFile, EOFError, OSError) as error:
+    except (zlib.error, EOFError, OSError) as error:
         raise LessonError(_damaged(path, f"it cannot be read ({error})")) from None
     if content[:3] != b"\x00\x00\x08" or len(content) < 4:
         raise LessonError(_damaged(path, f"expected an IDX file of {file.bytes:,} bytes, found something else"))
@@ -176,7 +188,7 @@ def _digits_sample() -> ImageData:
     return ImageData(
         train=everything[:-360],
         test=everything[-360:],
-        classes=[str(digit) for digit in range(10)],
+        classes=MNIST_CLASSES,
         source="sample: scikit-learn's digits, 8x8 enlarged to 28x28 (1,437 + 360); not MNIST",
         is_real=False,
     )
@@ -186,18 +198,20 @@ def _digits_sample() -> ImageData:
 
 
 def _is_picture(name: str) -> bool:
+    """Whether a path is of a picture; "._7.png" is not, it is what macOS puts into a zip beside 7.png."""
+    if name.rsplit("/", 1)[-1].startswith("."):
+        return False
     return name.lower().endswith((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"))
 
 
-def _picture_folders(place: Path, size: int) -> tuple[Images, Images]:
-    """Read pictures named `.../train/<class>/<file>` and `.../test/<class>/<file>`, classes in alphabetical order.
+def _picture_folders(place: Path, size: int, classes: list[str]) -> tuple[Images, Images]:
+    """Read pictures named `.../train/<class>/<file>` and `.../test/<class>/<file>`.
 
     Args:
         place: A zip, a tar, or the folder `train` beside which `test` lies.
         size: Width and height that every picture must have.
+        classes: The names that the folders of classes must have; a label is the index of a name.
     """
-    from PIL import Image, UnidentifiedImageError
-
     splits: dict[str, tuple[list, list]] = {"train": ([], []), "test": ([], [])}
     names = {"train": "train", "training": "train", "test": "test", "testing": "test"}
     for parts, content in _pictures_in(place):
@@ -205,25 +219,29 @@ def _picture_folders(place: Path, size: int) -> tuple[Images, Images]:
         if split is None:
             continue
         where = f"{paths.short(place)}: {'/'.join(parts)}"
-        try:
-            picture = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
-        except (UnidentifiedImageError, OSError):
-            raise LessonError(f"{where} is not a readable picture; the file was left as it is") from None
-        if picture.shape != (size, size):
-            raise LessonError(f"{where} is {picture.shape[1]}x{picture.shape[0]} pixels, expected {size}x{size}")
-        splits[split][0].append(picture)
-        splits[split][1].append(parts[-2])
+        if parts[-2] not in classes:
+            raise LessonError(f"{where} is in none of the classes {', '.join(classes)}; the file was left as it is")
+        splits[split][0].append(_grey(content, size, where))
+        splits[split][1].append(classes.index(parts[-2]))
     if not splits["train"][0] or not splits["test"][0]:
         raise LessonError(f"{paths.short(place)}: expected pictures named train/<class>/<file> and test/<class>/<file>")
-    classes = sorted(set(splits["train"][1]))
-    unknown = sorted(set(splits["test"][1]) - set(classes))
-    if unknown:
-        raise LessonError(f"{paths.short(place)}: the test pictures have classes without training pictures: {', '.join(unknown)}")
     train, test = (
-        Images(torch.from_numpy(np.stack(pictures)).unsqueeze(1), torch.tensor([classes.index(name) for name in labels]))
-        for pictures, labels in splits.values()
+        Images(torch.from_numpy(np.stack(pictures)).unsqueeze(1), torch.tensor(labels)) for pictures, labels in splits.values()
     )
     return train, test
+
+
+def _grey(content: bytes, size: int, where: str) -> np.ndarray:
+    """Decode a picture file into grey values (size, size) uint8."""
+    from PIL import Image
+
+    try:
+        picture = Image.open(io.BytesIO(content))  # reads the header only: a huge picture is refused before it is unpacked
+        if picture.size == (size, size):
+            return np.asarray(picture.convert("L"))
+    except Exception:  # for a damaged file Pillow raises nearly anything: OSError, SyntaxError, ValueError, struct.error
+        raise LessonError(f"{where} is not a readable picture; the file was left as it is") from None
+    raise LessonError(f"{where} is {picture.width}x{picture.height} pixels, expected {size}x{size}")
 
 
 def _pictures_in(place: Path) -> Iterator[tuple[list[str], bytes]]:
@@ -242,5 +260,8 @@ def _pictures_in(place: Path) -> Iterator[tuple[list[str], bytes]]:
                 for member in archive:
                     if member.isfile() and _is_picture(member.name):
                         yield member.name.split("/"), archive.extractfile(member).read()
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
-        raise LessonError(_damaged(place, f"it cannot be unpacked ({error})")) from None
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        first_line = str(error).partition("\n")[0].rstrip(":")
+        raise LessonError(_damaged(place, f"it cannot be unpacked ({first_line})")) from None
+    except RuntimeError as error:  # a password, or a compression that Python does not know
+        raise LessonError(f"{paths.short(place)} cannot be unpacked: {error}") from None

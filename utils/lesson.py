@@ -21,6 +21,8 @@ from pathlib import Path
 
 from utils import paths
 
+# How PyTorch says so on GPUs, on Linux and macOS, and on Windows.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _mentioned: dict[str, list[str]] = {}  # what the helpers reported during this run: data source, device, figures
 
 
@@ -73,7 +75,7 @@ def run(main: Callable[..., dict[str, float] | None], all_cores: bool = False) -
     def parsed(**arguments):
         return arguments
 
-    arguments = tyro.cli(parsed, prog=f"python -m study run {paths.lesson_name(file)}")
+    arguments = tyro.cli(parsed, prog=f"python -m study run {_command(file)}")
     try:
         _run(main, file, arguments, all_cores)
         sys.stdout.flush()
@@ -82,11 +84,11 @@ def run(main: Callable[..., dict[str, float] | None], all_cores: bool = False) -
     except KeyboardInterrupt as error:
         _fail(str(error) or "stopped by Ctrl-C; nothing was saved that was not saved before", code=130)
     except BrokenPipeError:  # `... | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     except OSError as error:
         _fail(explain(error))
     except RuntimeError as error:
-        if "out of memory" not in str(error).lower():
+        if not any(words in str(error).lower() for words in OUT_OF_MEMORY):
             raise
         _fail(f"the device ran out of memory ({str(error).splitlines()[0]}); try a smaller --batch-size or --device cpu")
 
@@ -134,6 +136,12 @@ def _format(value: float) -> str:
     return f"{value:d}" if isinstance(value, int) else f"{value:.4g}"
 
 
+def _command(file: Path) -> str:
+    """What follows `study run`: "autograd", "project1_mnist", "project1_mnist/predict"."""
+    name = paths.lesson_name(file)
+    return name if file.stem in ("train", name) else f"{name}/{file.stem}"
+
+
 def _record(file: Path, arguments: dict, results: dict[str, float], seconds: float) -> Path:
     """Write outputs/<lesson>/results.json: the numbers together with what they were measured on."""
     torch = sys.modules.get("torch")
@@ -148,15 +156,26 @@ def _record(file: Path, arguments: dict, results: dict[str, float], seconds: flo
         "torch": getattr(torch, "__version__", None),
         "system": f"{platform.system()} {platform.machine()}",
     }
-    name = "results" if file.stem in ("train", paths.lesson_name(file)) else f"{file.stem}_results"
+    name = f"{file.stem}_results" if "/" in _command(file) else "results"
     target = paths.outputs(paths.lesson_name(file)) / f"{name}.json"
     unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")  # two runs at once do not meet in one file
-    unfinished.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, target)
+    try:
+        unfinished.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return target
 
 
+def _discard_output() -> None:
+    """Let what is still to be printed vanish: nobody reads it any more, and Python would complain about that at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str, code: int = 1) -> None:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:  # standard output goes to a full disk, or to nobody
+        _discard_output()
     print(f"\nerror: {message}", file=sys.stderr)
     sys.exit(code)

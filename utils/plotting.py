@@ -1,5 +1,6 @@
 """Figures: saved to outputs/<lesson>/, with labels that the machine's fonts can show."""
 
+import contextlib
 import functools
 import os
 from pathlib import Path
@@ -29,12 +30,19 @@ def save_figure(figure, file: str, name: str) -> Path:
         name: The picture's name, without an ending.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.text import Text
 
+    for text in figure.findobj(Text):
+        if text.get_fontfamily() == ["sans-serif"]:  # made before the first Korean `label` changed the default
+            text.set_fontfamily(plt.rcParams["font.family"])
     target = paths.outputs(paths.lesson_name(file)) / f"{name}.png"
     unfinished = target.with_name(f"{name}.{os.getpid()}.tmp.png")  # a run that is stopped leaves no half picture
-    figure.savefig(unfinished, dpi=110, bbox_inches="tight")
-    os.replace(unfinished, target)
-    plt.close(figure)
+    try:
+        figure.savefig(unfinished, dpi=110, bbox_inches="tight")
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+        plt.close(figure)
     mention("written", paths.short(target))
     return target
 
@@ -44,7 +52,13 @@ def korean_font() -> str | None:
     """The first installed font that has Hangul, or None."""
     from matplotlib import font_manager
 
-    installed = {font.name for font in font_manager.fontManager.ttflist}
+    manager = font_manager.fontManager
+    if not any(font.name in KOREAN_FONTS for font in manager.ttflist):
+        # matplotlib keeps its list of fonts on disk: one that was installed since is not in it.
+        for path in set(font_manager.findSystemFonts()) - {font.fname for font in manager.ttflist}:
+            with contextlib.suppress(OSError, RuntimeError):  # a font file that matplotlib cannot read
+                manager.addfont(path)
+    installed = {font.name for font in manager.ttflist}
     return next((name for name in KOREAN_FONTS if name in installed), None)
 
 

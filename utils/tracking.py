@@ -1,5 +1,6 @@
 """Writing down a run so that it can be looked at while it goes on: `tensorboard --logdir outputs`."""
 
+import time
 from pathlib import Path
 
 from utils import paths
@@ -9,14 +10,15 @@ from utils.lesson import mention
 class TensorBoard:
     """Numbers and figures of one run, for TensorBoard.
 
-    The log of an earlier run in the same folder is kept: TensorBoard shows one curve for each run.
+    Each run gets a folder of its own, named after the time it started: TensorBoard shows one curve for each folder.
     """
 
     def __init__(self, folder: Path):
+        """Start a log below `folder`; logs of earlier runs are kept."""
         # Importing tensorboard takes longer than a small lesson, so it waits until somebody wants it.
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder / time.strftime("%Y-%m-%d_%H-%M-%S")))
         mention("written", f"{paths.short(folder)}  (see it with: tensorboard --logdir outputs)")
 
     def log(self, numbers: dict[str, float], step: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from tqdm import tqdm
 
 from utils import checkpoint, paths
@@ -97,7 +98,7 @@ def fit(
     device = next(model.parameters()).device
     history = History()
     keeper = _Keeper(checkpoints, model, optimizer, scheduler, batches, history, {**(settings or {}), "epochs": epochs})
-    with keeper.alone(), _ctrl_c_noted() as ctrl_c:
+    with keeper.alone(), _ctrl_c_noted(keeper) as ctrl_c:
         first_epoch, done = keeper.resume() if resume else (0, 0)  # done: batches of that epoch
         if not history.losses:
             keeper.save(epoch=0)  # stopped before the first save, a run still goes on from the same random numbers
@@ -120,19 +121,21 @@ def fit(
                     scheduler.step()
                 unread.append(loss.detach())
                 if ctrl_c or keeper.save_is_due():
-                    _read(unread, history)
+                    _read(unread, history, model)
                     keeper.save_in_mid_epoch(epoch)
                     keeper.stop_if(ctrl_c)
-            _read(unread, history)
+            _read(unread, history, model)
 
             losses = history.losses[first_step:]
             numbers = {"train_loss": sum(losses) / len(losses)}
             if validate is not None:
                 model.eval()
                 with torch.no_grad():
-                    numbers |= validate(model)
+                    numbers |= {name: float(value) for name, value in validate(model).items()}  # of NumPy or torch as well
             history.epochs.append(numbers)
             print(f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
+            if patience is not None and monitor not in numbers:
+                raise ValueError(f"patience looks at {monitor!r}, and validate returns only {', '.join(numbers)}: set monitor")
             if monitor in numbers:
                 if _note_best(history, monitor):
                     keeper.save_best(numbers)
@@ -167,8 +170,10 @@ def evaluate(model: nn.Module, batches: Iterable) -> dict[str, float]:
 
 def _to_device(batch: Any, device: torch.device) -> Any:
     """Move the tensors of a batch, in tuples, lists and dicts as well."""
-    if isinstance(batch, Tensor):
+    if isinstance(batch, (Tensor, PackedSequence)):
         return batch.to(device, non_blocking=True)
+    if hasattr(batch, "_fields"):  # a named tuple
+        return type(batch)(*(_to_device(item, device) for item in batch))
     if isinstance(batch, (tuple, list)):
         return type(batch)(_to_device(item, device) for item in batch)
     if isinstance(batch, dict):
@@ -176,7 +181,7 @@ def _to_device(batch: Any, device: torch.device) -> Any:
     return batch
 
 
-def _read(unread: list[Tensor], history: History) -> None:
+def _read(unread: list[Tensor], history: History, model: nn.Module) -> None:
     """Move losses from the device into the history, and stop a run that has blown up."""
     if not unread:
         return
@@ -186,16 +191,21 @@ def _read(unread: list[Tensor], history: History) -> None:
             raise LessonError(f"the loss became {loss} in step {step}; try a smaller learning rate, or clip_norm")
         history.losses.append(loss)
     unread.clear()
+    # A gradient can overflow where the loss did not; such weights must not replace a checkpoint that is still good.
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        step = len(history.losses)
+        raise LessonError(f"the weights are not finite any more after step {step}; try a smaller learning rate, or clip_norm")
 
 
 def _note_best(history: History, monitor: str) -> bool:
     """Compare the last epoch with the best one so far; return whether it is the new best."""
     sign = -1 if "loss" in monitor else 1
-    values = [sign * epoch[monitor] for epoch in history.epochs]
-    is_best = len(values) == 1 or values[-1] > max(values[:-1])
+    now, best = len(history.epochs) - 1, history.best_epoch
+    value = sign * history.epochs[now][monitor]
+    is_best = value > sign * history.epochs[best][monitor] if best >= 0 else not math.isnan(value)
     if is_best:
-        history.best_epoch = len(values) - 1
-    history.stale = len(values) - 1 - history.best_epoch
+        history.best_epoch = now
+    history.stale = now - history.best_epoch
     return is_best
 
 
@@ -207,16 +217,17 @@ def _track(tracker: Any, history: History, first_step: int) -> None:
 
 
 @contextlib.contextmanager
-def _ctrl_c_noted() -> Iterator[list[bool]]:
+def _ctrl_c_noted(keeper: "_Keeper") -> Iterator[list[bool]]:
     """Turn the first Ctrl-C into an entry in the list that is yielded; the second one interrupts at once.
 
     Interrupted in mid-step, the weights and the optimizer's memory would no longer belong together.
     """
     pressed: list[bool] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+    before = signal.getsignal(signal.SIGINT)
+    # Only the main thread may handle signals; and a shell starts `... &` with Ctrl-C ignored: it is meant for somebody else.
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield pressed
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def note(*_) -> None:
         pressed.append(True)
@@ -225,6 +236,9 @@ def _ctrl_c_noted() -> Iterator[list[bool]]:
     signal.signal(signal.SIGINT, note)
     try:
         yield pressed
+    except RuntimeError:  # Ctrl-C ends a DataLoader's workers as well, and the loader complains before the step is done
+        keeper.stop_if(pressed)
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -242,33 +256,52 @@ class _Keeper:
     settings: dict[str, Any]
     saved_at: float = field(default_factory=time.monotonic)
 
-    def alone(self) -> contextlib.AbstractContextManager:
-        return checkpoint.alone(self.folder) if self.folder else contextlib.nullcontext()
+    @property
+    def knows_the_batch(self) -> bool:
+        """`Batches` can go on in mid-epoch; a DataLoader cannot, it starts the epoch again."""
+        return hasattr(self.batches, "load_state_dict")
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs out of the folder, and clear away what a run that was killed while saving left there."""
+        if self.folder is None:
+            yield
+            return
+        with checkpoint.alone(self.folder):
+            for unfinished in (*self.folder.glob("last.pt.*.tmp"), *self.folder.glob("best.pt.*.tmp")):
+                unfinished.unlink(missing_ok=True)
+            yield
 
     def save_is_due(self) -> bool:
-        return self.folder is not None and time.monotonic() - self.saved_at > SECONDS_BETWEEN_SAVES
+        due = time.monotonic() - self.saved_at > SECONDS_BETWEEN_SAVES
+        return due and self.folder is not None and self.knows_the_batch
 
     def save_in_mid_epoch(self, epoch: int) -> None:
-        """Write last.pt if the batches know where they are. A DataLoader does not; it starts the epoch again."""
-        if hasattr(self.batches, "load_state_dict"):
+        if self.knows_the_batch:
             self.save(epoch)
 
     def save(self, epoch: int) -> None:
         """Write last.pt: `epoch` is the one to go on with."""
         if self.folder is None:
             return
+        generator = self._loader_generator()
         state = {
             "epoch": epoch,
             "settings": self.settings,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "batches": self.batches.state_dict() if hasattr(self.batches, "load_state_dict") else None,
+            "batches": self.batches.state_dict() if self.knows_the_batch else None,
+            "loader": generator.get_state() if generator else None,
             "random": random_state(),
             "history": vars(self.history),
         }
         checkpoint.save(self.folder / "last.pt", state)
         self.saved_at = time.monotonic()
+
+    def _loader_generator(self) -> torch.Generator | None:
+        """The generator that a DataLoader was given; without one it draws from the global one."""
+        return None if self.knows_the_batch else getattr(self.batches, "generator", None)
 
     def save_best(self, numbers: dict[str, float]) -> None:
         if self.folder is not None:
@@ -293,9 +326,11 @@ class _Keeper:
                 self.scheduler.load_state_dict(state["scheduler"])
             if state["batches"] is not None:
                 self.batches.load_state_dict(state["batches"])
+            if state["loader"] is not None:
+                self._loader_generator().set_state(state["loader"])
             vars(self.history).update(state["history"])
             restore_random_state(state["random"])
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise LessonError(f"{paths.short(path)} does not fit this run ({error}); start without --resume") from None
         print(f"going on after step {len(self.history.losses)} (epoch {state['epoch'] + 1})")
         return state["epoch"], state["batches"]["position"] if state["batches"] else 0

@@ -65,9 +65,10 @@ def measure(model: nn.Module, data: ImageData, device: torch.device) -> dict[str
 
 def nearest_mean_accuracy(train: Images, test: Images) -> float:
     """The baseline: average all training images of each digit, and choose the average that a test image is closest to."""
-    means = torch.stack([train.images[train.labels == digit].float().mean(dim=0).flatten() for digit in train.labels.unique()])
+    digits = train.labels.unique()
+    means = torch.stack([train.images[train.labels == digit].float().mean(dim=0).flatten() for digit in digits])
     distances = torch.cdist(test.images.float().flatten(1), means)  # (N, classes)
-    return (distances.argmin(dim=1) == test.labels).float().mean().item()
+    return (digits[distances.argmin(dim=1)] == test.labels).float().mean().item()
 
 
 # %% Where it fails
@@ -79,7 +80,7 @@ def draw_confusion(predicted: Tensor, labels: Tensor, classes: list[str]):
     matrix = torch.bincount(labels * count + predicted, minlength=count * count).view(count, count)  # (true, predicted)
     mistakes = matrix.clone().fill_diagonal_(0)
     figure, axis = plt.subplots(figsize=(6.5, 6))
-    axis.imshow(mistakes, cmap="Reds", vmax=max(1, mistakes.max().item()))
+    axis.imshow(mistakes.numpy(), cmap="Reds", vmax=max(1, mistakes.max().item()))
     for true in range(count):
         for guess in range(count):
             if matrix[true, guess]:
@@ -115,7 +116,7 @@ def draw_worst_mistakes(test: Images, found: Tensor, classes: list[str], most: i
     for axis in axes.flat:
         axis.axis("off")
     for axis, i in zip(axes.flat, worst.tolist(), strict=False):
-        axis.imshow(test.images[i, 0], cmap="gray_r")
+        axis.imshow(test.images[i, 0].numpy(), cmap="gray_r")
         title = f"{classes[test.labels[i]]} \u2192 {classes[predicted[i]]}  {certainty[i]:.0%}"
         axis.set_title(title, fontsize=9)
     figure.suptitle(label("Worst mistakes: truth \u2192 answer, certainty", "가장 확신하고 틀린 그림: 정답 \u2192 답, 확신"))
@@ -143,7 +144,7 @@ def draw_filters(model: Net):
     largest = filters.abs().max()
     figure, axes = plt.subplots(2, 8, figsize=(10, 3.2))
     for axis, pattern in zip(axes.flat, filters, strict=True):
-        picture = axis.imshow(pattern, cmap="coolwarm", vmin=-largest, vmax=largest)
+        picture = axis.imshow(pattern.numpy(), cmap="coolwarm", vmin=-largest, vmax=largest)
         axis.axis("off")
     figure.colorbar(picture, ax=axes, shrink=0.8)
     figure.suptitle(
@@ -161,12 +162,12 @@ def draw_feature_maps(model: Net, image: Tensor):
     maps = layer_by_layer(model, pixels)
     figure, axes = plt.subplots(len(maps), 9, figsize=(12, 1.45 * len(maps) + 0.6))
     for row, (name, channels) in zip(axes, maps.items(), strict=True):
-        row[0].imshow(image[0], cmap="gray_r")
+        row[0].imshow(image[0].numpy(), cmap="gray_r")
         size = channels.shape[-1]
         row[0].set_title(f"{name}: {channels.shape[1]} x {size}x{size}", fontsize=9)
         strongest = channels[0].mean(dim=(1, 2)).argsort(descending=True)[:8]
         for axis, channel in zip(row[1:], channels[0, strongest].cpu(), strict=True):
-            axis.imshow(channel, cmap="viridis")
+            axis.imshow(channel.numpy(), cmap="viridis")
         for axis in row:
             axis.axis("off")
     figure.suptitle(label("Feature maps: the eight strongest of each block", "특징 맵: 블록마다 가장 강한 여덟 개"))
@@ -212,8 +213,8 @@ def draw_grad_cam(model: Net, test: Images, classes: list[str]):
     for row, place in enumerate(("best", "second")):
         heat = grad_cam(model, pixels, best_two[:, row]).cpu()
         for column, axis in enumerate(axes[row]):
-            axis.imshow(pixels[column, 0].cpu(), cmap="gray_r")
-            axis.imshow(heat[column], cmap="jet", alpha=0.45)
+            axis.imshow(pixels[column, 0].cpu().numpy(), cmap="gray_r")
+            axis.imshow(heat[column].numpy(), cmap="jet", alpha=0.45)
             axis.set_title(f"{place}: {classes[best_two[column, row]]}", fontsize=9)
             axis.axis("off")
     figure.suptitle(label("Grad-CAM: where the network looked for each answer", "Grad-CAM: 각 답을 위해 신경망이 본 곳"))
@@ -236,10 +237,10 @@ def draw_embedding(model: Net, test: Images, classes: list[str], most: int = 150
         features.cpu().numpy()
     )
     figure, axis = plt.subplots(figsize=(7.5, 7))
-    points = axis.scatter(*plane.T, c=some.labels, cmap="tab10", s=7, vmin=-0.5, vmax=9.5)
-    for digit, name in enumerate(classes):
+    points = axis.scatter(*plane.T, c=some.labels.numpy(), cmap="tab10", s=7, vmin=-0.5, vmax=9.5)
+    for digit in some.labels.unique():
         middle = torch.from_numpy(plane)[some.labels == digit].median(dim=0).values
-        axis.text(*middle.tolist(), name, fontsize=17, weight="bold", ha="center", va="center")
+        axis.text(*middle.tolist(), classes[digit], fontsize=17, weight="bold", ha="center", va="center")
     figure.colorbar(points, ticks=range(len(classes)), shrink=0.8)
     axis.set(xticks=[], yticks=[])
     axis.set_title(

@@ -71,8 +71,8 @@ def draw_learning_curves(history: History):
     ends = [steps_per_epoch * (epoch + 1) for epoch in range(len(history.epochs))]
 
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4))
-    left.plot(losses, color="lightsteelblue", linewidth=0.6, label=label("each batch", "배치마다"))
-    left.plot(range(window - 1, len(losses)), smooth, color="navy", label=label("running mean", "이동 평균"))
+    left.plot(history.losses, color="lightsteelblue", linewidth=0.6, label=label("each batch", "배치마다"))
+    left.plot(range(window - 1, len(losses)), smooth.numpy(), color="navy", label=label("running mean", "이동 평균"))
     left.set(title=label("Training loss", "훈련 손실"), xlabel=label("step", "스텝"), yscale="log")
     left.legend()
     middle.plot(history.rates, color="darkorange")
@@ -111,7 +111,9 @@ def main(
     data = datasets.mnist(source, download=True)
     print(f"data: {data.source}")
     recipe = (PRESETS if data.is_real else SAMPLE_PRESETS)[preset]
-    epochs, batch_size, lr = epochs or recipe["epochs"], batch_size or recipe["batch_size"], lr or recipe["lr"]
+    epochs = recipe["epochs"] if epochs is None else epochs
+    batch_size = recipe["batch_size"] if batch_size is None else batch_size
+    lr = recipe["lr"] if lr is None else lr
     check(epochs > 0 and batch_size > 0 and lr > 0, "--epochs, --batch-size and --lr must be above 0")
 
     seed_everything(seed)

@@ -1,0 +1,228 @@
+"""utils.catalogue: downloads that end in the right file or in one sentence, against a server on this machine."""
+
+import errno
+import gzip
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from utils import catalogue
+from utils.catalogue import CATALOGUE, Entry, RemoteFile
+from utils.lesson import LessonError
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTENT = {"letters": bytes(range(256)) * 400, "answers": b"yes no " * 30}
+PACKED = {name: gzip.compress(content) for name, content in CONTENT.items()}
+HTML = b"<!DOCTYPE html><html><body>Please log in to this network</body></html>"
+
+
+class Mirrors(http.server.BaseHTTPRequestHandler):
+    """Every folder of this server is a mirror that behaves in another way: /good/letters.gz, /silent/letters.gz, ..."""
+
+    def do_GET(self):
+        _, behaviour, file = self.path.split("/")
+        content = PACKED[file.removesuffix(".gz")]
+        self.server.asked.append(self.path)
+        if behaviour == "silent":  # accepts, and says nothing
+            self.server.closing.wait()
+        elif behaviour == "missing":
+            self.send_error(404)
+        elif behaviour == "stalls":
+            self.answer(content, send=content[:40])
+            self.server.closing.wait()
+        elif behaviour == "stops":  # promises more than it sends
+            self.answer(content, send=content[: len(content) // 2])
+        elif behaviour == "login":
+            self.answer(HTML)
+        elif behaviour == "cut":  # whole, as far as the server knows
+            self.answer(content[:-20])
+        elif behaviour == "scrambled":
+            self.answer(content[:30] + bytes(255 - byte for byte in content[30:]))
+        elif behaviour == "other":
+            self.answer(gzip.compress(b"something else"))
+        else:
+            time.sleep(0.1 if behaviour == "late" else 0)
+            self.answer(content)
+
+    def answer(self, content, send=None):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content if send is None else send)
+        self.wfile.flush()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirrors)
+    server.asked, server.closing, server.daemon_threads = [], threading.Event(), True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    yield server
+    server.closing.set()
+    server.shutdown()
+    server.server_close()
+
+
+def tiny(server, *mirrors) -> Entry:
+    return Entry(
+        name="tiny",
+        title="Two small files",
+        licence="our own",
+        homepage="",
+        folder="tiny/raw",
+        files=tuple(
+            RemoteFile(name, len(content), hashlib.md5(content).hexdigest(), len(PACKED[name]))
+            for name, content in CONTENT.items()
+        ),
+        mirrors=tuple(f"http://127.0.0.1:{server.server_port}/{mirror}/" for mirror in mirrors),
+        places=("tiny/raw/letters",),
+        sample="nothing",
+    )
+
+
+@pytest.fixture
+def fetch(server, without_data, monkeypatch):
+    """Fetch the tiny set from the mirrors that are named; short patience."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(catalogue, "SECONDS_TO_ANSWER", 0.5)
+    monkeypatch.setattr(catalogue, "SECONDS_OF_SILENCE", 0.5)
+    server.asked.clear()
+
+    def fetch(*mirrors):
+        monkeypatch.setitem(CATALOGUE, "tiny", tiny(server, *mirrors))
+        return catalogue.fetch("tiny")
+
+    return fetch
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def whole() -> dict[str, bytes]:
+    return {f"tiny/raw/{name}": content for name, content in CONTENT.items()}
+
+
+class TestSuccess:
+    def test_files_are_unpacked_and_nothing_else_is_left(self, fetch, without_data):
+        assert catalogue.find("mnist") is None
+        assert fetch("good") == without_data / "tiny" / "raw"
+        assert everything_in(without_data) == whole()
+        assert catalogue.find("tiny") == without_data / "tiny" / "raw" / "letters"
+
+    def test_second_time_asks_nobody(self, fetch, server):
+        fetch("good")
+        server.asked.clear()
+        fetch("good")
+        assert server.asked == []
+
+    def test_file_that_is_there_is_kept_whatever_it_is(self, fetch, without_data, server):
+        mine = without_data / "tiny" / "raw" / "letters"
+        mine.parent.mkdir(parents=True)
+        mine.write_bytes(b"my own letters")
+        fetch("good")
+        assert everything_in(without_data) == {**whole(), "tiny/raw/letters": b"my own letters"}
+        assert server.asked == ["/good/answers.gz"]
+
+    @pytest.mark.parametrize("bad", ["silent", "missing", "stalls", "stops", "login", "cut", "scrambled", "other"])
+    def test_one_bad_mirror_does_not_matter(self, fetch, without_data, bad):
+        started = time.monotonic()
+        fetch(bad, "late")  # late: so that the bad one is first, if it says anything
+        assert everything_in(without_data) == whole()
+        assert time.monotonic() - started < 5
+
+    def test_two_at_once(self, server, without_data):
+        code = (
+            "import json, sys; from pathlib import Path; from utils import catalogue, paths; from utils.catalogue import *\n"
+            "entry = json.loads(sys.argv[2]); entry['files'] = tuple(RemoteFile(**file) for file in entry['files'])\n"
+            "paths.ROOT = Path(sys.argv[1]); CATALOGUE['tiny'] = Entry(**entry); print(catalogue.fetch('tiny'))"
+        )
+        entry = tiny(server, "good")
+        described = json.dumps({**vars(entry), "files": [vars(file) for file in entry.files]})
+        command = [sys.executable, "-c", code, str(without_data.parent), described]
+        environment = {**os.environ, "no_proxy": "127.0.0.1", "PYTHONPATH": str(ROOT)}
+        both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(2)]
+        assert [(process.communicate(timeout=60)[0] != b"", process.returncode) for process in both] == [(True, 0)] * 2
+        assert everything_in(without_data) == whole()
+
+
+class TestFailure:
+    @pytest.mark.parametrize(
+        "mirrors, told",
+        [
+            (["silent", "silent"], "no answer within"),
+            (["missing"], "Not Found"),
+            (["login"], "web page instead of data"),
+            (["stops"], "incomplete"),
+            (["stalls"], "incomplete"),
+            (["cut"], "incomplete"),
+            (["scrambled"], "incomplete"),
+            (["other"], "another checksum"),
+            (["other", "silent"], "another checksum"),
+        ],
+    )
+    def test_is_one_sentence_and_leaves_nothing(self, fetch, without_data, mirrors, told):
+        started = time.monotonic()
+        with pytest.raises(LessonError, match=told) as error:
+            fetch(*mirrors)
+        assert time.monotonic() - started < 5
+        assert "\n" not in str(error.value) and str(error.value).startswith("tiny could not be downloaded")
+        assert everything_in(without_data) == {}
+
+    def test_nobody_listens(self, fetch, server, monkeypatch, without_data):
+        monkeypatch.setattr(server, "server_port", 1)
+        with pytest.raises(LessonError, match="or put the files into datasets/tiny/raw/ yourself, or use --source sample"):
+            fetch("good")
+
+    def test_patience_is_short_enough_to_go_on_with_the_sample_in_five_seconds(self):
+        assert catalogue.SECONDS_TO_ANSWER < 5
+
+    def test_full_disk(self, fetch, without_data, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(catalogue.shutil, "copyfileobj", full)
+        with pytest.raises(OSError, match="No space left"):
+            fetch("good", "good")
+        assert everything_in(without_data) == {}
+
+    def test_files_of_the_user_outlive_a_failure(self, fetch, without_data):
+        mine = without_data / "tiny" / "raw" / "answers"
+        mine.parent.mkdir(parents=True)
+        mine.write_bytes(b"perhaps")
+        with pytest.raises(LessonError):
+            fetch("other")
+        assert everything_in(without_data) == {"tiny/raw/answers": b"perhaps"}
+
+
+class TestFind:
+    def test_own_folder_comes_before_the_shared_one(self, without_data, tmp_path, monkeypatch):
+        shared = tmp_path / "공유 data"
+        for folder in (shared, without_data):
+            (folder / "MNIST" / "raw").mkdir(parents=True)
+        monkeypatch.setenv("STUDY_DATA_DIR", str(shared))
+        for folder in (shared, without_data):
+            (folder / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"")
+            assert catalogue.find("mnist").is_relative_to(folder)
+
+    def test_sizes_add_up(self):
+        assert CATALOGUE["mnist"].bytes == 9_912_422 + 28_881 + 1_648_877 + 4_542
+
+    @pytest.mark.real_data("mnist")
+    def test_official_checksums_are_right(self):
+        place = catalogue.find("mnist").parent
+        for file in CATALOGUE["mnist"].files:
+            if not (place / file.name).exists():
+                pytest.skip("the real MNIST here is not in the official files")
+            assert ((place / file.name).stat().st_size, catalogue.checksum(place / file.name)) == (file.bytes, file.md5)
