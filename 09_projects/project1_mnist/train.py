@@ -144,7 +144,8 @@ def main(
     results = evaluation.measure(model, data, device)
     path = folder / "model.pt"
     # The weights of the last step: with a learning rate that ends at 0 they are the best ones.
-    save_model(path, model, classes=data.classes, source=data.source, accuracy=results["accuracy"], seed=seed)
+    # The accuracy of one look at each image: that is how predict.py and app.py use the network.
+    save_model(path, model, classes=data.classes, source=data.source, accuracy=results["accuracy_without_copies"], seed=seed)
     again = Net()
     load_model(path, again, device)
     check(_same_weights(model, again), f"{paths.short(path)} does not hold what was saved")
