@@ -43,20 +43,18 @@ class Net(nn.Module):
         return self.fc2(self.dropout2(F.relu(self.fc1(x))))
 
 
-def main(epochs: int = 4, seed: int = 0, threads: int = 2) -> dict[str, float]:
+def main(epochs: int = 4, seed: int = 0) -> dict[str, float]:
     """Train the tutorial's network on the real MNIST.
 
     Args:
         epochs: Passes over the 60,000 training images.
         seed: Of the weights, the dropout and the order.
-        threads: Threads that PyTorch may use.
     """
     place = catalogue.find("mnist")
     check(
         place is not None and place.name == "train-images-idx3-ubyte" and place.parent.parent.name == "MNIST",
         "this needs MNIST's official files in MNIST/raw: python -m study data mnist",
     )
-    torch.set_num_threads(threads)
     torch.manual_seed(seed)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     root = place.parent.parent.parent

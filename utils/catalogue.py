@@ -128,7 +128,6 @@ def fetch(name: str) -> Path:
     """
     entry = CATALOGUE[name]
     folder = paths.ROOT / "datasets" / entry.folder
-    folder.mkdir(parents=True, exist_ok=True)
     for file in entry.files:
         if not (folder / file.name).exists():
             _download(entry, file, folder / file.name)
@@ -145,6 +144,7 @@ def _download(entry: Entry, file: RemoteFile, target: Path) -> None:
         while urls:
             url, response = _first_answer(urls, entry, problem)
             urls.remove(url)
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with response:
                     _receive(response, packed, f"{entry.name}: {file.name}", file.packed_bytes)

@@ -27,6 +27,17 @@ NEIGHBOURS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # (down, right): as it 
 
 # %% Measuring
 @torch.no_grad()
+def look(model: nn.Module, images: Tensor, device: torch.device, shifts: tuple[tuple[int, int], ...]) -> Tensor:
+    """Probabilities (shifts, N, classes) on the CPU for uint8 images (N, 1, 28, 28), shifted in each of these ways."""
+    model.eval()
+    found = []
+    for batch in images.split(500):
+        batch = batch.to(device)
+        logits = torch.stack([model(to_pixels(shift(batch, down, right))) for down, right in shifts])
+        found.append(logits.softmax(dim=-1).cpu())
+    return torch.cat(found, dim=1)
+
+
 def probabilities(model: nn.Module, images: Tensor, device: torch.device, copies: bool = True) -> Tensor:
     """Probability of each class for uint8 images (N, 1, 28, 28), as (N, classes) on the CPU.
 
@@ -36,23 +47,16 @@ def probabilities(model: nn.Module, images: Tensor, device: torch.device, copies
         device: Where the network is.
         copies: Average over five copies, shifted by one pixel each: their mistakes differ, so the mean makes fewer.
     """
-    model.eval()
-    found = []
-    for batch in images.split(500):
-        batch = batch.to(device)
-        shifts = NEIGHBOURS if copies else NEIGHBOURS[:1]
-        logits = (model(to_pixels(shift(batch, down, right))) for down, right in shifts)
-        found.append(sum(one.softmax(dim=1) for one in logits).cpu() / len(shifts))
-    return torch.cat(found)
+    return look(model, images, device, NEIGHBOURS if copies else NEIGHBOURS[:1]).mean(dim=0)
 
 
 def measure(model: nn.Module, data: ImageData, device: torch.device) -> dict[str, float]:
     """Accuracies in 0..1 on the test images: with and without shifted copies, and the baseline's."""
     test = data.test
     started = time.perf_counter()
-    right = probabilities(model, test.images, device).argmax(dim=1) == test.labels
+    looks = look(model, test.images, device, NEIGHBOURS)  # (5, N, classes)
+    right, right_plain = looks.mean(dim=0).argmax(dim=1) == test.labels, looks[0].argmax(dim=1) == test.labels
     seconds = time.perf_counter() - started
-    right_plain = probabilities(model, test.images, device, copies=False).argmax(dim=1) == test.labels
     return {
         "accuracy": right.float().mean().item(),
         "accuracy_without_copies": right_plain.float().mean().item(),
