@@ -110,9 +110,11 @@ def main(
         resume: Go on with the run that was interrupted.
         figures: Draw what the network learned (a few seconds more).
     """
-    device = pick_device(device)
     data = datasets.mnist(source, download=True)
     print(f"data: {data.source}")
+    if not data.is_real:
+        torch.set_num_threads(1)  # the sample is small: threads would wait for one another longer than they work
+    device = pick_device(device)
     recipe = (PRESETS if data.is_real else SAMPLE_PRESETS)[preset]
     epochs = recipe["epochs"] if epochs is None else epochs
     batch_size = recipe["batch_size"] if batch_size is None else batch_size
