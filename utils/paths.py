@@ -4,6 +4,7 @@ Everything that a run writes goes below outputs/ and models/ in the project's fo
 set (a class that shares one read-only checkout). Data is looked for in datasets/ and then in $STUDY_DATA_DIR.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -46,8 +47,11 @@ def data_folders() -> list[Path]:
 
 
 def short(path: Path) -> str:
-    """`path` as a reader wants to see it: relative to the project where it lies inside."""
-    try:
-        return path.resolve().relative_to(ROOT).as_posix()
-    except ValueError:
-        return str(path)
+    """`path` as a reader wants to see it: relative to the project, or to $STUDY_DATA_DIR, where it lies inside."""
+    roots = {"": ROOT}
+    if os.environ.get("STUDY_DATA_DIR"):
+        roots["$STUDY_DATA_DIR/"] = data_folders()[-1]
+    for name, root in roots.items():
+        with contextlib.suppress(ValueError):
+            return name + path.resolve().relative_to(root.resolve()).as_posix()
+    return str(path)
