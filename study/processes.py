@@ -1,6 +1,7 @@
 """Starting other programs, so that Ctrl-C and exit codes behave as if there were no companion in between."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ def call(command: list[str], **options) -> int:
     Raises:
         KeyboardInterrupt: Ctrl-C came. It has reached the child as well, and the child has ended.
     """
-    code, interrupted = _wait(subprocess.Popen(command, **options))
+    code, interrupted = _run(command, **options)
     if interrupted:
         raise KeyboardInterrupt
     return code
@@ -33,14 +34,19 @@ def hand_over(command: list[str], environment: dict[str, str]) -> int:
     sys.stderr.flush()
     if os.name == "posix":
         os.execve(command[0], command, environment)
-    return _wait(subprocess.Popen(command, env=environment))[0]
+    return _run(command, env=environment)[0]
 
 
-def _wait(child: subprocess.Popen) -> tuple[int, bool]:
-    """Wait to the end, also when Ctrl-C comes: the terminal sends it to the child too, which decides what it means."""
-    interrupted = False
-    while True:
-        try:
-            return child.wait(), interrupted
-        except KeyboardInterrupt:
-            interrupted = True
+def _run(command: list[str], **options) -> tuple[int, bool]:
+    """Run to the end, also when Ctrl-C comes: the terminal sends it to the child too, which decides what it means.
+
+    Here it is only noted. As a KeyboardInterrupt it could come just when the child's exit code has arrived, and lose it.
+    """
+    pressed: list[bool] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # a job in the background ignores Ctrl-C, and so does its child
+        signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        return subprocess.Popen(command, **options).wait(), bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
