@@ -161,7 +161,7 @@ class TestFailure:
     @pytest.mark.parametrize(
         "mirrors, told",
         [
-            (["silent", "silent"], "no answer within"),
+            (["silent", "silent"], "no answer within|timed out"),
             (["missing"], "Not Found"),
             (["login"], "web page instead of data"),
             (["stops"], "incomplete"),
