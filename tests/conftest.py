@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 
 import matplotlib
 import pytest
@@ -9,6 +10,9 @@ import torch
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)  # small tensors: on a busy machine two threads wait for each other longer than they work
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell; Ctrl-C is among what is tested
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def lesson(path: str):
