@@ -14,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,12 +41,13 @@ HERE = Path(__file__).resolve().parent
 TRAIN = paths.ROOT / "09_projects" / "project1_mnist" / "train.py"
 
 
-def start(script: Path, *flags: str, threads: int | None = None) -> tuple[str, float]:
+def start(script: Path, *flags: str, work: str, threads: int | None = None) -> tuple[str, float]:
     """Run a script to its end; return what it printed and the CPU seconds of the whole process, imports and all.
 
     Args:
         script: The file.
         flags: Its flags.
+        work: Where it writes, so that the reader's own checkpoints stay as they are.
         threads: How many it may use; without it, one for each core.
     """
     check(os.name == "posix", "CPU seconds of a child process are only measured on Linux and macOS")
@@ -55,7 +57,8 @@ def start(script: Path, *flags: str, threads: int | None = None) -> tuple[str, f
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
 
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(paths.ROOT), str(TRAIN.parent.parent)])}
+    importable = os.pathsep.join([str(paths.ROOT), str(TRAIN.parent.parent)])
+    environment = {**os.environ, "PYTHONPATH": importable, "STUDY_WORK_DIR": work}
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     before = used()
@@ -66,10 +69,13 @@ def start(script: Path, *flags: str, threads: int | None = None) -> tuple[str, f
 
 def train_once(source: str, seed: int, *flags: str, threads: int | None = None) -> dict[str, float]:
     """One run of project 1 in a process of its own; accuracies in percent."""
-    started = time.perf_counter()
-    _, cpu_seconds = start(TRAIN, "--source", source, "--seed", str(seed), "--no-figures", *flags, threads=threads)
-    wall = time.perf_counter() - started
-    record = json.loads((paths.outputs("project1_mnist") / "results.json").read_text(encoding="utf-8"))["results"]
+    flags = ("--source", source, "--seed", str(seed), "--no-figures", *flags)
+    with tempfile.TemporaryDirectory() as work:
+        started = time.perf_counter()
+        _, cpu_seconds = start(TRAIN, *flags, work=work, threads=threads)
+        wall = time.perf_counter() - started
+        written = Path(work, "outputs", "project1_mnist", "results.json").read_text(encoding="utf-8")
+    record = json.loads(written)["results"]
     return {
         "accuracy": 100 * record["accuracy"],
         "without_copies": 100 * record["accuracy_without_copies"],
@@ -122,7 +128,8 @@ def cost(seeds: int, epochs: int) -> dict[str, float]:
             ours[target].append(train_once("real", seed, *flags, threads=1))
             print("ours", seed, " ".join(flags), {name: round(value, 2) for name, value in ours[target][-1].items()}, flush=True)
         flags = ("--epochs", str(epochs), "--seed", str(seed))
-        printed, _ = start(HERE / "tutorial_mnist.py", *flags, threads=1)
+        with tempfile.TemporaryDirectory() as work:
+            printed, _ = start(HERE / "tutorial_mnist.py", *flags, work=work, threads=1)
         tutorial.append([json.loads(line) for line in printed.splitlines() if line.startswith("{")])
         for line in tutorial[-1]:
             print("tutorial", seed, line, flush=True)
