@@ -25,7 +25,7 @@ def shift(images: Tensor, down: int, right: int) -> Tensor:
     return padded[..., top : top + height, left : left + width]
 
 
-def shifted_pixels(images: Tensor, generator: torch.Generator, most: int = 2) -> Tensor:
+def shifted_pixels(images: Tensor, generator: torch.Generator, most: int) -> Tensor:
     """Move a whole batch by up to `most` pixels in each direction, the same for every picture in it.
 
     A digit two pixels to the left is the same digit: the network should not need to see it there to know.
@@ -35,14 +35,14 @@ def shifted_pixels(images: Tensor, generator: torch.Generator, most: int = 2) ->
     return to_pixels(shift(images, down, right))
 
 
-def training_batches(data: Images, batch_size: int, device: torch.device, seed: int) -> Batches:
-    """Shuffled and shifted batches (pixels, labels)."""
+def training_batches(data: Images, batch_size: int, device: torch.device, seed: int, most: int = 2) -> Batches:
+    """Shuffled batches (pixels, labels), each of them moved by up to `most` pixels."""
     return Batches(
         data.images,
         data.labels,
         batch_size=min(batch_size, len(data)),
         drop_last=True,  # a last batch of a few pictures has unreliable statistics for batch normalisation
-        transform=shifted_pixels,
+        transform=lambda images, generator: shifted_pixels(images, generator, most),
         device=device,
         seed=seed,
     )

@@ -50,11 +50,11 @@ def probabilities(model: nn.Module, images: Tensor, device: torch.device, copies
     return look(model, images, device, NEIGHBOURS if copies else NEIGHBOURS[:1]).mean(dim=0)
 
 
-def measure(model: nn.Module, data: ImageData, device: torch.device) -> dict[str, float]:
-    """Accuracies in 0..1 on the test images: with and without shifted copies, and the baseline's."""
+def measure(model: nn.Module, data: ImageData, device: torch.device, copies: bool = True) -> dict[str, float]:
+    """Accuracies in 0..1 on the test images: with shifted copies (if `copies`), without them, and the baseline's."""
     test = data.test
     started = time.perf_counter()
-    looks = look(model, test.images, device, NEIGHBOURS)  # (5, N, classes)
+    looks = look(model, test.images, device, NEIGHBOURS if copies else NEIGHBOURS[:1])  # (5 or 1, N, classes)
     right, right_plain = looks.mean(dim=0).argmax(dim=1) == test.labels, looks[0].argmax(dim=1) == test.labels
     seconds = time.perf_counter() - started
     return {

@@ -21,7 +21,18 @@ CPU = torch.device("cpu")
 
 # Everything that matters is said here: a reader who edits the defaults keeps a green suite.
 main = functools.partial(
-    train.main, source="sample", preset="fast", epochs=8, batch_size=64, lr=0.1, seed=0, device="cpu", resume=False, figures=False
+    train.main,
+    source="sample",
+    preset="fast",
+    epochs=8,
+    batch_size=64,
+    lr=0.1,
+    shift=2,
+    seed=0,
+    device="cpu",
+    copies=True,
+    resume=False,
+    figures=False,
 )
 
 
@@ -71,6 +82,10 @@ class TestLearning:
     def test_check_notices_a_network_that_learned_nothing(self):
         with pytest.raises(LessonError, match="hardly better than the nearest mean"):
             main(epochs=1, lr=1e-6)
+
+    def test_shift_is_refused_where_it_leaves_nothing_of_the_picture(self):
+        with pytest.raises(LessonError, match="--shift 28"):
+            main(shift=28)
 
     @pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"epochs": 0}, {"batch_size": 0}, {"lr": -0.1}])
     def test_zero_is_refused_and_not_taken_for_the_default(self, wrong):
@@ -201,7 +216,7 @@ class TestData:
         dot = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
         dot[0, 0, 14, 14] = 255
         generator = torch.Generator().manual_seed(0)
-        places = {tuple(shifted_pixels(dot, generator)[0, 0].nonzero()[0].tolist()) for _ in range(500)}
+        places = {tuple(shifted_pixels(dot, generator, most=2)[0, 0].nonzero()[0].tolist()) for _ in range(500)}
         assert places == {(row, column) for row in range(12, 17) for column in range(12, 17)}
 
     def test_pixels(self):
@@ -226,6 +241,12 @@ class TestData:
             seen += len(labels)
         assert seen == 1400  # the last 37 make no full batch
 
+    def test_without_shift_pictures_stay_where_they_are(self, digits):
+        known = {image.numpy().tobytes() for image in digits.train.images}
+        pixels = torch.cat([pixels for pixels, _ in training_batches(digits.train, 100, CPU, seed=0, most=0)])
+        images = (pixels * 255).round().to(torch.uint8)
+        assert all(image.contiguous().numpy().tobytes() in known for image in images)
+
     def test_measuring_batches_are_plain(self, digits):
         pixels, labels = (torch.cat(part) for part in zip(*plain_batches(digits.test, CPU, batch_size=50), strict=True))
         assert torch.equal(pixels, to_pixels(digits.test.images)) and torch.equal(labels, digits.test.labels)
@@ -249,6 +270,12 @@ class TestMeasuring:
             copies = [network(to_pixels(shift(images, down, right))).softmax(1) for down, right in moves]
         torch.testing.assert_close(evaluate.probabilities(network, images, CPU), torch.stack(copies).mean(dim=0))
         torch.testing.assert_close(evaluate.probabilities(network, images, CPU, copies=False), copies[0])
+
+    def test_one_look_where_no_copies_are_wanted(self, network, digits):
+        with_copies, without = (evaluate.measure(network, digits, CPU, copies) for copies in (True, False))
+        assert without["accuracy"] == without["accuracy_without_copies"] == with_copies["accuracy_without_copies"]
+        assert with_copies["accuracy"] == pytest.approx(1 - with_copies["mistakes"] / 360)
+        assert without["mistakes"] == round(360 * (1 - without["accuracy"]))
 
     def test_baseline_a_second_time(self, digits):
         train_images, test_images = (part.images.numpy().reshape(-1, 784).astype(float) for part in (digits.train, digits.test))
