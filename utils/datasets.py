@@ -76,6 +76,18 @@ def hold_out(data: Images, count: int, seed: int = 0) -> tuple[Images, Images]:
     return data[order[count:]], data[order[:count]]
 
 
+def nearest_mean_accuracy(train: Images, test: Images) -> float:
+    """The baseline for pictures: average all training images of each class, choose the average that a test image is closest to.
+
+    Returns:
+        The share of right answers on the test images, 0..1.
+    """
+    classes = train.labels.unique()
+    means = torch.stack([train.images[train.labels == label].float().mean(dim=0).flatten() for label in classes])
+    distances = torch.cdist(test.images.float().flatten(1), means)  # (N, classes)
+    return (classes[distances.argmin(dim=1)] == test.labels).float().mean().item()
+
+
 # --------------------------------------------------------------------------------------------------------- MNIST
 
 MNIST_CLASSES = [str(digit) for digit in range(10)]

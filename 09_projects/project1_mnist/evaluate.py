@@ -17,7 +17,7 @@ from project1_mnist.data import shift, to_pixels
 from project1_mnist.model import Net
 from utils import datasets, paths
 from utils.checkpoint import load_model
-from utils.datasets import ImageData, Images, Source
+from utils.datasets import ImageData, Images, Source, nearest_mean_accuracy
 from utils.device import pick_device
 from utils.lesson import run
 from utils.plotting import label, save_figure
@@ -65,14 +65,6 @@ def measure(model: nn.Module, data: ImageData, device: torch.device, copies: boo
         "test_images": len(test),
         "evaluation_seconds": seconds,
     }
-
-
-def nearest_mean_accuracy(train: Images, test: Images) -> float:
-    """The baseline: average all training images of each digit, and choose the average that a test image is closest to."""
-    digits = train.labels.unique()
-    means = torch.stack([train.images[train.labels == digit].float().mean(dim=0).flatten() for digit in digits])
-    distances = torch.cdist(test.images.float().flatten(1), means)  # (N, classes)
-    return (digits[distances.argmin(dim=1)] == test.labels).float().mean().item()
 
 
 # %% Where it fails

@@ -21,14 +21,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from project1_mnist import evaluate as evaluation
 from project1_mnist.data import mean_and_std, plain_batches, training_batches
 from project1_mnist.model import Net
-from utils import datasets, paths
+from utils import datasets, paths, tracking
 from utils.checkpoint import load_model, save_model
 from utils.datasets import Source
 from utils.device import pick_device
 from utils.lesson import check, run
 from utils.plotting import label, save_figure
 from utils.seeding import seed_everything
-from utils.tracking import TensorBoard
 from utils.training import History, evaluate, fit
 
 # Chosen on 5,000 training images that were held out, never on the test set; benchmarks/README.md has what was tried.
@@ -103,6 +102,7 @@ def main(
     copies: bool = True,
     resume: bool = False,
     figures: bool = True,
+    tracker: tracking.Kind = "tensorboard",
 ) -> dict[str, float]:
     """Train on MNIST, or on a small sample of real digits where MNIST cannot be had; evaluate, draw and save.
 
@@ -118,7 +118,8 @@ def main(
         device: "auto", "cpu", "cuda" or "mps".
         copies: Average over five shifted copies of each test image.
         resume: Go on with the run that was interrupted.
-        figures: Draw what the network learned (a few seconds more).
+        figures: Draw what the network learned, and log the curves (a few seconds more).
+        tracker: What to log them with: "tensorboard", or "wandb" or "mlflow" from `study setup --extra tracking`.
     """
     data = datasets.mnist(source, download=True)
     print(f"data: {data.source}")
@@ -143,7 +144,8 @@ def main(
     validation_batches = plain_batches(validation, device)
     optimizer = make_optimizer(model, lr)
     folder = paths.models("project1_mnist")
-    tracker = TensorBoard(paths.outputs("project1_mnist") / "tensorboard") if figures else None
+    settings = {"data": data.source, "images": len(training), "batch_size": batch_size, "lr": lr, "shift": shift, "seed": seed}
+    log = tracking.start(tracker, paths.outputs("project1_mnist"), settings) if figures else None
 
     started = time.perf_counter()
     history = fit(
@@ -156,15 +158,8 @@ def main(
         validate=lambda model: evaluate(model, validation_batches),
         checkpoints=folder,
         resume=resume,
-        settings={
-            "data": data.source,
-            "images": len(training),
-            "batch_size": batch_size,
-            "lr": lr,
-            "shift": shift,
-            "seed": seed,
-        },
-        tracker=tracker,
+        settings=settings,
+        tracker=log,
     )
     seconds = time.perf_counter() - started
 
@@ -180,7 +175,7 @@ def main(
     if figures:
         save_figure(draw_learning_curves(history), __file__, "learning_curves")
         evaluation.draw_everything(model, data, device)
-        tracker.close()
+        log.close()
     ours, baseline = results["accuracy"], results["baseline_accuracy"]
     check(ours > baseline + 0.05, f"the network ({ours:.3f}) is hardly better than the nearest mean image ({baseline:.3f})")
     return {**results, "validation_accuracy": history.epochs[-1]["accuracy"], "training_seconds": seconds}
