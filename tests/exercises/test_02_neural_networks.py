@@ -6,6 +6,7 @@ import textwrap
 
 import torch
 from exercises.checking import expect
+from torch import nn
 
 
 def test_perceptron_step(answers):
@@ -98,3 +99,149 @@ def test_largest_learning_rate(answers):
             weights = weights - share * limit * 2 * x.T @ (x @ weights) / len(x)
         grown = weights.norm().item() > 2**0.5
         expect(grown, runs_away, call=f"does gradient descent run away at {share} · largest_learning_rate(x)?")
+
+
+def test_tanh_network_gradients(answers):
+    """Hint: go down in the order in which the numbers came up, backwards. h is tanh already, and tanh's slope is 1 - tanh².
+
+    힌트: 올라온 순서를 거꾸로 따라 내려간다. h가 이미 tanh의 값이고, tanh의 미분은 1 - tanh²이다.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for batch, inputs, hidden, outputs in ((5, 3, 4, 2), (1, 2, 2, 3), (4, 4, 4, 4)):  # all 4: transposed, they still fit
+        shapes = ((batch, inputs), (batch, outputs), (hidden, inputs), (outputs, hidden))
+        x, target, weight1, weight2 = (torch.randn(shape, generator=generator) for shape in shapes)
+        leaves = [weight1.clone().requires_grad_(), weight2.clone().requires_grad_()]
+        loss = ((x @ leaves[0].T).tanh() @ leaves[1].T - target).square().mean()
+        expected = torch.autograd.grad(loss, leaves)
+        got = answers.tanh_network_gradients(x, target, weight1, weight2)
+        expect(got, expected, call=f"tanh_network_gradients() of {batch} examples in a network {inputs} → {hidden} → {outputs}")
+
+
+def test_MultiLayerPerceptron(answers):
+    """Hint: itertools.pairwise([4, 8, 3]) gives (4, 8) and (8, 3). Which layer has no ReLU after it?
+
+    힌트: itertools.pairwise([4, 8, 3])은 (4, 8)과 (8, 3)을 준다. 뒤에 ReLU가 없는 층은 어느 것인가?
+    """
+    for sizes in ([4, 3], [4, 8, 3], [4, 6, 7, 5, 2]):
+        model = answers.MultiLayerPerceptron(sizes)
+        expected = {}
+        for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            expected |= {f"linears.{i}.weight": (outputs, inputs), f"linears.{i}.bias": (outputs,)}
+        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        expect(shapes, expected, call=f"the parameters of MultiLayerPerceptron({sizes})")
+
+        theirs = nn.Sequential()
+        for linear in model.linears:
+            theirs.extend([linear, nn.ReLU()])
+        x = torch.randn(20, sizes[0], generator=torch.Generator().manual_seed(0))
+        expect(model(x).detach(), theirs[:-1](x).detach(), call=f"MultiLayerPerceptron({sizes}) of 20 random rows")
+
+
+def test_log_sigmoid(answers):
+    """Hint: for negative x, ln(1 / (1 + e⁻ˣ)) = x - ln(1 + eˣ). Can one formula with |x| serve both sides?
+
+    힌트: x가 음수이면 ln(1 / (1 + e⁻ˣ)) = x - ln(1 + eˣ)이다. |x|를 쓴 식 하나로 양쪽을 다 나타낼 수 있는가?
+    """
+    for numbers in ([0.0, 1.0, -1.0, 3.5], [-1000.0, 1000.0], [-100.0, 20.0, 90.0]):
+        x = torch.tensor(numbers)
+        before = x.clone()
+        expect(answers.log_sigmoid(x), nn.functional.logsigmoid(x), call=f"log_sigmoid({numbers})", atol=0)
+        expect(x, before, call="x after log_sigmoid(x)")
+        leaf = torch.tensor([[number or 0.5] for number in numbers], requires_grad=True)  # at 0, |x| has no slope of its own
+        (gradient,) = torch.autograd.grad(answers.log_sigmoid(leaf).sum(), leaf)
+        expect(gradient, torch.sigmoid(-leaf).detach(), call=f"the gradient of log_sigmoid at {leaf.flatten().tolist()}")
+
+    nodes = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(answers.log_sigmoid))))
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)} & {"logsigmoid", "LogSigmoid", "softplus", "Softplus"}
+    expect(", ".join(sorted(used)) or "nothing", "nothing", call="what log_sigmoid uses and should do without")
+
+
+def test_dead_share(answers):
+    """Hint: a unit is a column. It is dead if what enters is 0 or less in all rows: which dim disappears?
+
+    힌트: 유닛 하나가 열 하나다. 모든 행에서 들어오는 수가 0 이하이면 죽은 유닛이다. 어느 dim이 사라져야 하는가?
+    """
+    rows = [[-1.0, 2.0, 0.0, -3.0], [-2.0, -1.0, 0.0, -1.0], [-0.5, -1.0, 0.0, 1e-3]]  # columns 0 and 2 are dead
+    expect(answers.dead_share(torch.tensor(rows)), 0.5, call=f"dead_share({rows})")
+    expect(answers.dead_share(torch.tensor([[1.0, -1.0, -1.0]])), 2 / 3, call="dead_share([[1, -1, -1]])")
+    expect(answers.dead_share(torch.tensor([[-1.0, -1.0], [2.0, 1.0]])), 0.0, call="dead_share([[-1, -1], [2, 1]])")
+
+
+def test_starting_bias(answers):
+    """Hint: which x has exp(x) = p? Count each class first; bincount does it.
+
+    힌트: exp(x) = p인 x는 무엇인가? 먼저 클래스마다 몇 개인지 센다. bincount가 그 일을 한다.
+    """
+    labels = torch.tensor([0, 2, 2, 1, 2, 2, 0, 2])
+    shares = torch.tensor([2 / 8, 1 / 8, 5 / 8])
+    bias = answers.starting_bias(labels, 3)
+    expect(bias, shares.log(), call="starting_bias([0, 2, 2, 1, 2, 2, 0, 2], classes=3)")
+    expect(bias.softmax(dim=0), shares, call="softmax of that bias")
+    expect(answers.starting_bias(torch.arange(10), 10).exp(), torch.full((10,), 0.1), call="exp(starting_bias([0, …, 9], 10))")
+
+
+def test_calibrate(answers):
+    """Hint: with bias 0, half the weight gives half the output. Divide by the measured std, then send x on through the layer.
+
+    힌트: 편향이 0이면 가중치가 절반일 때 출력도 절반이다. 잰 표준편차로 나눈 다음 x를 그 층에 통과시켜 다음 층으로 보낸다.
+    """
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 30), nn.ReLU(), nn.Linear(30, 3)).eval()
+    x = 5 * torch.randn(200, 6) + 1
+    linears = [layer for layer in network if isinstance(layer, nn.Linear)]
+    for layer in linears:
+        nn.init.zeros_(layer.bias)
+    before = [layer.weight.detach().clone() for layer in linears]
+    parameters = list(network.parameters())
+    answers.calibrate(network, x)
+    h, number = x, 0
+    with torch.no_grad():
+        for layer in network:
+            h = layer(h)
+            if isinstance(layer, nn.Linear):
+                number += 1
+                expect(h.std().item(), 1.0, call=f"standard deviation after linear layer {number}, calibrated", rtol=1e-3)
+    for number, (layer, old) in enumerate(zip(linears, before, strict=True), start=1):
+        factor = layer.weight.detach() / old
+        expect(factor, factor[0, 0].expand_as(factor), call=f"new weight / old weight of linear layer {number}", rtol=1e-3)
+        expect(layer.bias.detach(), torch.zeros(len(old)), call=f"the bias of linear layer {number}")
+    same = all(
+        new is old and new.is_leaf and new.requires_grad for new, old in zip(network.parameters(), parameters, strict=True)
+    )
+    expect(same, True, call="are the parameters the same leaves as before, still to be trained?")
+
+
+def test_parameter_groups(answers):
+    """Hint: parameter.dim() counts dimensions. model.parameters() lists every parameter, the frozen ones too.
+
+    힌트: parameter.dim()이 차원의 수다. model.parameters()는 얼린 것까지 모든 파라미터를 내준다.
+    """
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3), nn.Linear(3, 2))
+    model[4].requires_grad_(False)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = answers.parameter_groups(model, 0.05)
+    expect(len(groups) if isinstance(groups, list) else groups, 2, call="the number of groups")
+    told = [([names.get(id(parameter), "?") for parameter in group["params"]], group["weight_decay"]) for group in groups]
+    expect(told[0], (["0.weight", "3.weight"], 0.05), call="what decays of conv, batch norm, linear, frozen linear; by 0.05")
+    expect(told[1], (["0.bias", "1.weight", "1.bias", "3.bias"], 0.0), call="what does not decay")
+    optimizer = torch.optim.AdamW(groups, lr=0.1)
+    expect([group["weight_decay"] for group in optimizer.param_groups], [0.05, 0.0], call="the groups in torch.optim.AdamW")
+
+
+def test_EarlyStopping(answers):
+    """Hint: keep count of the losses and of the number of the lowest. NaN < 1 is False, and 1 < NaN as well.
+
+    힌트: 손실의 번호를 세고, 가장 낮았던 번호를 기억한다. NaN < 1은 거짓이고 1 < NaN도 거짓이다.
+    """
+    for patience, losses, expected, best, best_step in (
+        (2, [1.0, 0.9, 0.95, 0.8, 0.85, 0.81], [False, False, False, False, False, True], 0.8, 3),
+        (1, [1.0, 1.0], [False, True], 1.0, 0),
+        (3, [2.0, 3.0, 3.0, 1.5, 3.0, 3.0, 3.0], [False] * 6 + [True], 1.5, 3),
+        (2, [1.0, float("nan"), 0.5, float("nan"), float("nan")], [False, False, False, False, True], 0.5, 2),
+    ):
+        stopping = answers.EarlyStopping(patience)
+        start = stopping.best, stopping.best_step
+        expect(start, (float("inf"), -1), call=f"best and best_step of a new EarlyStopping({patience})")
+        got = [stopping.should_stop(loss) for loss in losses]
+        expect(got, expected, call=f"EarlyStopping({patience}).should_stop(…) for the losses {losses}")
+        expect((stopping.best, stopping.best_step), (best, best_step), call=f"best and best_step after the losses {losses}")
