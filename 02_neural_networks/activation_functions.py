@@ -13,7 +13,7 @@ You will
   5. train the same network with each of them, against one without a bend, and see ReLUs die of a large learning rate
 
 Before     01_basics/autograd.py, 01_basics/basic_nn.py
-Run        python -m study run activation_functions (about 23 s on one CPU core, after importing torch)
+Run        python -m study run activation_functions (about 17 s on one CPU core, after importing torch)
 You see    30 sigmoids leave 1e-12 of a gradient; a ring read to 0.97 by ReLU, to 0.53 without a bend; functions.png, ring.png
 Try next   --width 4: first guess which function copes best with twelve hidden units, and whether ReLU still does; then look
 Theory     notes/en/02_neural_networks.md · notes/ko/02_neural_networks.md
