@@ -5,10 +5,16 @@ one indexing operation gives the same batch many times faster (benchmarks/mnist.
 (03_training/data_loading.py) where it does not fit, or where each example needs real work to decode.
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from utils.distributed import is_on, rank, world_size
+from utils.lesson import check
 
 
 class Batches:
@@ -93,3 +99,72 @@ class Batches:
         self._order, self.position = state["order"], state["position"]
         self._resumed = self._order is not None
         self.generator.set_state(state["generator"])
+
+
+# -------------------------------------------------------------------------------- for a run of several processes
+
+
+def my_part(count: int) -> tuple[slice, float]:
+    """Which of a batch's `count` examples this process computes, and with which weight its mean enters the mean of the means.
+
+    Too few to share out (a batch norm needs two examples) are computed by all of them: the mean is the same.
+    """
+    if count < 2 * world_size():
+        return slice(0, count), 1.0
+    start, end = (count * number // world_size() for number in (rank(), rank() + 1))
+    return slice(start, end), (end - start) * world_size() / count
+
+
+class Parts:
+    """This process's part of every batch, each with its weight in the mean: the batch and 1.0 where there is one process.
+
+    A DataLoader loads the part only. Other batches are made in full by every process and then cut, so that each random number
+    that `Batches` draws is the one it would be in a single process.
+    """
+
+    def __init__(self, batches: Iterable):
+        """Share out `batches`: `Batches`, a DataLoader, or a list of tuples of tensors.
+
+        Raises:
+            LessonError: A DataLoader's data set is a stream, which has no parts.
+        """
+        self.batches, self.weights = batches, None
+        if is_on() and isinstance(batches, DataLoader):
+            check(
+                batches.batch_sampler is not None and not isinstance(batches.dataset, IterableDataset),
+                "a DataLoader of a stream, or without a batch_size, cannot be shared out; run it in one process",
+            )
+            self.weights = deque()  # of the batches that are being loaded
+            names = "num_workers collate_fn pin_memory timeout worker_init_fn multiprocessing_context generator prefetch_factor"
+            same = {name: getattr(batches, name) for name in [*names.split(), "persistent_workers"]}
+            self.batches = DataLoader(batches.dataset, batch_sampler=_Indices(batches.batch_sampler, self.weights), **same)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Any, float]]:
+        for batch in self.batches:
+            if not is_on():
+                yield batch, 1.0
+            elif self.weights is not None:
+                yield batch, self.weights.popleft()
+            else:
+                part, weight = my_part(len(batch[0]))
+                yield tuple(tensor[part] for tensor in batch), weight
+
+
+class _Indices:
+    """A DataLoader's batch sampler, cut down to this process's part of every batch."""
+
+    def __init__(self, batch_sampler: Iterable[list[int]], weights: deque[float]):
+        self.batch_sampler, self.weights = batch_sampler, weights
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.weights.clear()
+        for indices in self.batch_sampler:
+            part, weight = my_part(len(indices))
+            self.weights.append(weight)
+            yield indices[part]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from utils import paths
+from utils import distributed, paths
 from utils.lesson import LessonError, explain, mention
 
 
@@ -19,9 +19,17 @@ def save(path: Path, state: dict) -> None:
     It is written to another file beside `path`, forced to the disk, and then renamed, which replaces the old checkpoint in one
     step: killed at any moment, there is a whole checkpoint under that name, the old one or the new one.
 
+    Where torchrun started several processes, all of them call this, the first one writes, and nobody goes on before it has.
+
     Raises:
         LessonError: The disk is full or cannot be written to. The old checkpoint is as it was.
     """
+    if distributed.is_main():
+        _write(path, state)
+    distributed.meet()
+
+
+def _write(path: Path, state: dict) -> None:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

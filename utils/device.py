@@ -1,16 +1,18 @@
 """Where the tensors live and the arithmetic is done."""
 
 import contextlib
+import os
 import platform
 from pathlib import Path
 
 import torch
 
-from utils.lesson import LessonError, mention
+from utils import distributed
+from utils.lesson import LessonError, check, mention
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Turn a --device flag into a device that is really there.
+    """Turn a --device flag into a device that is really there. Of several processes each gets a GPU of its own.
 
     Args:
         name: "auto" (CUDA, else MPS, else CPU), or "cpu", "cuda", "cuda:1", "mps".
@@ -20,6 +22,8 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if name == "mps" and distributed.is_on():
+            name = "cpu"  # an Apple GPU cannot be shared out
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -33,7 +37,22 @@ def pick_device(name: str = "auto") -> torch.device:
         raise LessonError(f"--device {name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise LessonError(f"--device {name}: MPS needs a Mac with an Apple chip; use --device cpu")
+    if distributed.is_on():
+        device = _of_this_process(device)
+        mention("device", f"{distributed.world_size()} processes, of which this is the first one's:")
     mention("device", describe(device))
+    return device
+
+
+def _of_this_process(device: torch.device) -> torch.device:
+    """The device of one of several processes: on every machine torchrun counts them in LOCAL_RANK."""
+    check(device.type != "mps", "--device mps: several processes cannot share an Apple GPU; use --device cpu")
+    if device.type == "cuda":
+        check(device.index is None, f"--device {device}: several processes take a GPU each; use --device cuda")
+        number, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        check(number < gpus, f"--device cuda: there are more processes than GPUs ({gpus}); use --nproc-per-node {gpus}")
+        device = torch.device("cuda", number)
+        torch.cuda.set_device(device)  # for what asks for "the" GPU: NCCL, pinned memory
     return device
 
 

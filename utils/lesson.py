@@ -8,6 +8,7 @@
 Nothing heavy is imported here: torch is the lesson's own import, tyro is loaded when a command line is read.
 """
 
+import contextlib
 import errno
 import functools
 import inspect
@@ -16,7 +17,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from utils import paths
@@ -52,7 +53,8 @@ def run(main: Callable[..., dict[str, float] | None], all_cores: bool = False) -
     """Run a lesson's `main` as a command, or as a notebook cell.
 
     The flags, their types, defaults and help come from main's signature and docstring (tyro). At the end the data source, the
-    device, the results and the files written are printed, and recorded in outputs/<lesson>/results.json.
+    device, the results and the files written are printed, and recorded in outputs/<lesson>/results.json. Where torchrun started
+    several processes, they join here (`utils.distributed`), and one of them reports.
 
     Args:
         main: The lesson; returns a flat dict of numbers, or None where there is nothing to report.
@@ -75,10 +77,12 @@ def run(main: Callable[..., dict[str, float] | None], all_cores: bool = False) -
     def parsed(**arguments):
         return arguments
 
-    arguments = tyro.cli(parsed, prog=f"python -m study run {_command(file)}")
+    with contextlib.nullcontext() if _reports() else _silence():
+        arguments = tyro.cli(parsed, prog=f"python -m study run {_command(file)}")
     try:
-        _run(main, file, arguments, all_cores)
-        sys.stdout.flush()
+        with _processes():
+            _run(main, file, arguments, all_cores)
+            sys.stdout.flush()
     except LessonError as error:
         _fail(str(error))
     except KeyboardInterrupt as error:
@@ -103,6 +107,30 @@ def explain(error: OSError) -> str:
     return f"{error.strerror or error}{where}"
 
 
+def _in_company() -> bool:
+    """Whether torchrun started this process, as one of several; then it says so in the environment."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "MASTER_ADDR" in os.environ
+
+
+def _reports() -> bool:
+    return not _in_company() or os.environ["RANK"] == "0"
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            yield
+
+
+def _processes() -> contextlib.AbstractContextManager:
+    if not _in_company():
+        return contextlib.nullcontext()
+    from utils import distributed  # needs torch
+
+    return distributed.processes()
+
+
 def _run(main: Callable, file: Path, arguments: dict, all_cores: bool) -> None:
     """Call main, then print and record what came out."""
     _mentioned.clear()
@@ -120,7 +148,7 @@ def _run(main: Callable, file: Path, arguments: dict, all_cores: bool) -> None:
         for name, value in results.items():
             print(f"{'result':8} {name:{width}}  {_format(value)}")
     print(f"{'time':8} {seconds:.1f} s")
-    if results:
+    if results and _reports():
         mention("written", paths.short(_record(file, arguments, results, seconds)))
     for line in _mentioned.get("written", []):
         print(f"{'written':8} {line}")

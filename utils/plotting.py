@@ -32,10 +32,15 @@ def save_figure(figure, file: str, name: str) -> Path:
     import matplotlib.pyplot as plt
     from matplotlib.text import Text
 
+    from utils import distributed
+
     for text in figure.findobj(Text):
         if text.get_fontfamily() == ["sans-serif"]:  # made before the first Korean `label` changed the default
             text.set_fontfamily(plt.rcParams["font.family"])
     target = paths.outputs(paths.lesson_name(file)) / f"{name}.png"
+    if not distributed.is_main():  # of several processes, one draws
+        plt.close(figure)
+        return target
     unfinished = target.with_name(f"{name}.{os.getpid()}.tmp.png")  # a run that is stopped leaves no half picture
     try:
         figure.savefig(unfinished, dpi=110, bbox_inches="tight")

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from utils import paths
+from utils import distributed, paths
 from utils.lesson import LessonError, mention
 
 Kind = Literal["tensorboard", "wandb", "mlflow"]
@@ -39,7 +39,7 @@ class Tracker(Protocol):
 
 
 def start(kind: Kind, folder: Path, settings: dict[str, Any] | None = None) -> Tracker:
-    """Begin to write down a run.
+    """Begin to write down a run. Of several processes that make one run, the first one writes.
 
     Args:
         kind: Which tool.
@@ -49,9 +49,24 @@ def start(kind: Kind, folder: Path, settings: dict[str, Any] | None = None) -> T
     Raises:
         LessonError: W&B or MLflow is not installed.
     """
+    if not distributed.is_main():
+        return Nothing()
     if kind == "tensorboard":
         return TensorBoard(folder / "tensorboard", settings)
     return WandB(folder, settings) if kind == "wandb" else MLflow(folder, settings)
+
+
+class Nothing:
+    """Writes nothing down."""
+
+    def log(self, numbers: dict[str, float], step: int) -> None:
+        """Add nothing."""
+
+    def figure(self, name: str, figure: Any, step: int = 0) -> None:
+        """Add nothing."""
+
+    def close(self) -> None:
+        """Nothing is in memory."""
 
 
 class TensorBoard:

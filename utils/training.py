@@ -5,6 +5,7 @@ history = fit(model, batches, optimizer, classification_loss, epochs=4, schedule
 """
 
 import contextlib
+import itertools
 import math
 import signal
 import threading
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from tqdm import tqdm
 
-from utils import checkpoint, paths
+from utils import checkpoint, distributed, paths
+from utils.batches import Parts
 from utils.device import autocast
 from utils.lesson import LessonError
 from utils.seeding import random_state, restore_random_state
@@ -74,11 +76,13 @@ def fit(
 ) -> History:
     """Train `model` in place.
 
+    Started by torchrun (`utils.distributed`), every process computes its part of each batch, and what comes out is saved once.
+
     Args:
         model: On its device already.
         batches: `Batches`, or a DataLoader; looped over once an epoch.
         optimizer: Of the model's parameters.
-        compute_loss: From (model, batch) to a scalar to minimise.
+        compute_loss: From (model, batch) to a scalar to minimise: a mean over the examples, if several processes share them.
         epochs: Passes over `batches`.
         scheduler: Stepped after every optimizer step, not after every epoch.
         validate: From the model, in eval mode and without gradients, to numbers; called after every epoch.
@@ -99,7 +103,10 @@ def fit(
     history = History()
     keeper = _Keeper(checkpoints, model, optimizer, scheduler, batches, history, {**(settings or {}), "epochs": epochs})
     with keeper.alone(), _ctrl_c_noted(keeper) as ctrl_c:
-        first_epoch, done = keeper.resume() if resume else (0, 0)  # done: batches of that epoch
+        first_epoch, done = keeper.resume() if resume and distributed.is_main() else (0, 0)  # done: batches of that epoch
+        first_epoch, done = keeper.start_together(first_epoch, done)
+        parts = Parts(batches)
+        compute_loss = distributed.averaging(model, compute_loss, step=lambda: len(history.rates))  # as given, in one process
         if not history.losses:
             keeper.save(epoch=0)  # stopped before the first save, a run still goes on from the same random numbers
         for epoch in range(first_epoch, epochs):
@@ -108,9 +115,9 @@ def fit(
             model.train()
             first_step = len(history.losses) - done  # of this epoch
             unread: list[Tensor] = []  # reading a loss makes the CPU wait for the GPU, so they are read together
-            for batch in tqdm(batches, f"epoch {epoch + 1}/{epochs}", initial=done, leave=False, disable=None):
+            for batch, weight in _with_bar(parts, f"epoch {epoch + 1}/{epochs}", done):
                 with autocast(device):
-                    loss = compute_loss(model, _to_device(batch, device))
+                    loss = weight * compute_loss(model, _to_device(batch, device))
                 optimizer.zero_grad()
                 loss.backward()
                 if clip_norm is not None:
@@ -120,11 +127,13 @@ def fit(
                 if scheduler is not None:
                     scheduler.step()
                 unread.append(loss.detach())
-                if ctrl_c or keeper.save_is_due():
+                stop, save = distributed.any_of(bool(ctrl_c), keeper.save_is_due())
+                if stop or save:
                     _read(unread, history, model)
                     keeper.save_in_mid_epoch(epoch)
-                    keeper.stop_if(ctrl_c)
+                    keeper.stop_if(stop)
             _read(unread, history, model)
+            distributed.follow_main(model)
 
             losses = history.losses[first_step:]
             numbers = {"train_loss": sum(losses) / len(losses)}
@@ -132,6 +141,7 @@ def fit(
                 model.eval()
                 with torch.no_grad():
                     numbers |= {name: float(value) for name, value in validate(model).items()}  # of NumPy or torch as well
+            numbers = distributed.from_main(numbers)  # what is decided by them is decided alike everywhere
             history.epochs.append(numbers)
             print(f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()))
             if patience is not None and monitor not in numbers:
@@ -144,28 +154,38 @@ def fit(
             if tracker is not None:
                 _track(tracker, history, first_step)
             done = 0
-            keeper.stop_if(ctrl_c and epoch + 1 < epochs)
+            (stop,) = distributed.any_of(bool(ctrl_c))
+            keeper.stop_if(stop and epoch + 1 < epochs)
     return history
 
 
 def evaluate(model: nn.Module, batches: Iterable) -> dict[str, float]:
-    """Mean cross entropy and accuracy (0..1) of a classifier over batches (inputs, labels), in eval mode."""
+    """Mean cross entropy and accuracy (0..1) of a classifier over batches (inputs, labels), in eval mode.
+
+    Several processes take the batches in turn, and all get the numbers of all batches.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
     loss, correct, count = 0.0, 0, 0
     with torch.no_grad():
-        for batch in batches:
+        for batch in itertools.islice(batches, distributed.rank(), None, distributed.world_size()):
             inputs, labels = _to_device(batch, device)
             logits = model(inputs)  # (batch, classes)
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
             correct += (logits.argmax(dim=1) == labels).sum().item()
             count += len(labels)
     model.train(was_training)
+    loss, correct, count = distributed.total(loss, correct, count)
     return {"loss": loss / count, "accuracy": correct / count}
 
 
 # ------------------------------------------------------------------------------------- what would only clutter fit
+
+
+def _with_bar(parts: Parts, name: str, done: int) -> Iterable:
+    """`parts`, with a progress bar where somebody looks on."""
+    return tqdm(parts, name, initial=done, leave=False, disable=None if distributed.is_main() else True)
 
 
 def _to_device(batch: Any, device: torch.device) -> Any:
@@ -185,7 +205,8 @@ def _read(unread: list[Tensor], history: History, model: nn.Module) -> None:
     """Move losses from the device into the history, and stop a run that has blown up."""
     if not unread:
         return
-    for loss in torch.stack(unread).tolist():
+    for loss in distributed.total(*torch.stack(unread).tolist()):
+        loss /= distributed.world_size()
         if not math.isfinite(loss):
             step = len(history.losses) + 1
             raise LessonError(f"the loss became {loss} in step {step}; try a smaller learning rate, or clip_norm")
@@ -231,7 +252,8 @@ def _ctrl_c_noted(keeper: "_Keeper") -> Iterator[list[bool]]:
 
     def note(*_) -> None:
         pressed.append(True)
-        signal.signal(signal.SIGINT, before)
+        if not distributed.is_on():  # torchrun passes on what the terminal may have sent already: one press, two signals
+            signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, note)
     try:
@@ -264,7 +286,7 @@ class _Keeper:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keep other runs out of the folder, and clear away what a run that was killed while saving left there."""
-        if self.folder is None:
+        if self.folder is None or not distributed.is_main():
             yield
             return
         with checkpoint.alone(self.folder):
@@ -282,10 +304,13 @@ class _Keeper:
 
     def save(self, epoch: int) -> None:
         """Write last.pt: `epoch` is the one to go on with."""
-        if self.folder is None:
-            return
+        if self.folder is not None:
+            checkpoint.save(self.folder / "last.pt", self._state(epoch))
+            self.saved_at = time.monotonic()
+
+    def _state(self, epoch: int) -> dict[str, Any]:
         generator = self._loader_generator()
-        state = {
+        return {
             "epoch": epoch,
             "settings": self.settings,
             "model": self.model.state_dict(),
@@ -296,8 +321,6 @@ class _Keeper:
             "random": random_state(),
             "history": vars(self.history),
         }
-        checkpoint.save(self.folder / "last.pt", state)
-        self.saved_at = time.monotonic()
 
     def _loader_generator(self) -> torch.Generator | None:
         """The generator that a DataLoader was given; without one it draws from the global one."""
@@ -315,25 +338,45 @@ class _Keeper:
             return 0, 0
         state = checkpoint.load(path)
         try:
-            settings = state["settings"]
-            different = [name for name in {**settings, **self.settings} if settings.get(name) != self.settings.get(name)]
+            different = self._differences(state["settings"])
             if different:
-                told = ", ".join(f"{name} {settings.get(name)} (now {self.settings.get(name)})" for name in different)
-                raise LessonError(f"{paths.short(path)} has other settings: {told}; use those, or start without --resume")
-            checkpoint.load_weights(self.model, state["model"], path)
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.scheduler is not None:
-                self.scheduler.load_state_dict(state["scheduler"])
-            if state["batches"] is not None:
-                self.batches.load_state_dict(state["batches"])
-            if state["loader"] is not None:
-                self._loader_generator().set_state(state["loader"])
-            vars(self.history).update(state["history"])
-            restore_random_state(state["random"])
+                raise LessonError(f"{paths.short(path)} has other settings: {different}; use those, or start without --resume")
+            self._put_back(state, path)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise LessonError(f"{paths.short(path)} does not fit this run ({error}); start without --resume") from None
         print(f"going on after step {len(self.history.losses)} (epoch {state['epoch'] + 1})")
         return state["epoch"], state["batches"]["position"] if state["batches"] else 0
+
+    def _differences(self, settings: dict[str, Any]) -> str:
+        """What is other in `settings` than here; "" if nothing is."""
+        names = [name for name in {**settings, **self.settings} if settings.get(name) != self.settings.get(name)]
+        return ", ".join(f"{name} {settings.get(name)} (now {self.settings.get(name)})" for name in names)
+
+    def _put_back(self, state: dict[str, Any], source: Path) -> None:
+        checkpoint.load_weights(self.model, state["model"], source)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if state["batches"] is not None:
+            self.batches.load_state_dict(state["batches"])
+        if state["loader"] is not None:
+            self._loader_generator().set_state(state["loader"])
+        vars(self.history).update(state["history"])
+        restore_random_state(state["random"])
+
+    def start_together(self, epoch: int, done: int) -> tuple[int, int]:
+        """Put every process where process 0 is: weights, optimizer, place in the data, random numbers. Returns its arguments."""
+        if not distributed.is_on():
+            return epoch, done
+        state = distributed.from_main({**self._state(epoch), "done": done, "count": len(self.batches)})
+        different = self._differences(state["settings"])
+        if len(self.batches) != state["count"]:
+            different = f"{state['count']} batches (here {len(self.batches)})"
+        if different:
+            raise LessonError(f"process 0 runs with other data or settings than process {distributed.rank()}: {different}")
+        if not distributed.is_main():
+            self._put_back(state, Path("process 0"))
+        return state["epoch"], state["done"]
 
     def stop_if(self, ctrl_c: Any) -> None:
         if ctrl_c:

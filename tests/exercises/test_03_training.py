@@ -1,0 +1,357 @@
+"""Checks of stage 03's exercises. `answers` is the module under check: the reader's file, or the solutions."""
+
+import ast
+import inspect
+import json
+import math
+import textwrap
+
+import torch
+import torch.nn.functional as F
+from exercises.checking import expect
+from torch import nn
+from torch.utils.data import DistributedSampler
+
+
+def _used(function) -> set[str]:
+    """The names that a function's code uses, with or without a dot before them."""
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))))
+    return {n.attr for n in nodes if isinstance(n, ast.Attribute)} | {n.id for n in nodes if isinstance(n, ast.Name)}
+
+
+def test_log_sum_exp(answers):
+    """Hint: log(e^a + e^b) = m + log(e^(a-m) + e^(b-m)) for every m. Which m keeps all of them small? And if that is -inf itself?
+
+    힌트: log(e^a + e^b) = m + log(e^(a-m) + e^(b-m))는 m이 무엇이든 성립한다. 모두 작게 만드는 m은? 그 m이 -inf라면?
+    """
+    logits = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    expect(answers.log_sum_exp(logits), torch.tensor([0.693147, 2.313262]), call="log_sum_exp([[0, 0], [1, 2]])")
+    logits = torch.tensor([[1000.0, 999.0], [-1000.0, -1000.0]])
+    expect(
+        answers.log_sum_exp(logits), torch.tensor([1000.313262, -999.306853]), call="log_sum_exp([[1000, 999], [-1000, -1000]])"
+    )
+    cube = 300 * torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    expect(answers.log_sum_exp(cube), torch.logsumexp(cube, dim=-1), call="log_sum_exp(logits of shape (2, 3, 4))")
+    expect(answers.log_sum_exp(cube[0, 0]), torch.logsumexp(cube[0, 0], dim=-1), call="log_sum_exp(logits of shape (4,))")
+    ruled_out = torch.tensor([[-torch.inf, 2.0], [-torch.inf, -torch.inf]])
+    expect(answers.log_sum_exp(ruled_out), torch.tensor([2.0, -torch.inf]), call="log_sum_exp([[-inf, 2], [-inf, -inf]])")
+    used = _used(answers.log_sum_exp) & {"logsumexp", "log_softmax", "softmax", "logaddexp", "logcumsumexp", "cross_entropy"}
+    expect(", ".join(sorted(used)) or "nothing", "nothing", call="what log_sum_exp uses and should do without")
+
+
+def test_expected_calibration_error(answers):
+    """Hint: (confidence * bins).long() says which bin. How much does a bin count, if its weight is its number of predictions / n?
+
+    힌트: (confidence * bins).long()이 구간 번호다. 가중치가 예측 수 / n이라면 구간 하나는 얼마를 보태는가?
+    """
+    probabilities = torch.tensor([[0.75, 0.25]] * 4)
+    got = answers.expected_calibration_error(probabilities, torch.tensor([0, 0, 1, 0]), 10)
+    expect(got, 0.0, call="expected_calibration_error(75 % sure four times, right three times, 10 bins)")
+    got = answers.expected_calibration_error(probabilities, torch.tensor([1, 1, 1, 1]), 10)
+    expect(got, 0.75, call="expected_calibration_error(75 % sure four times, never right, 10 bins)")
+    probabilities = torch.tensor([[0.0, 1.0, 0.0], [0.65, 0.25, 0.1], [0.25, 0.2, 0.55], [0.1, 0.05, 0.85]])
+    labels, told = torch.tensor([1, 2, 2, 0]), "confidences 1, 0.65, 0.55, 0.85; right, wrong, right, wrong"
+    for bins, off in ((10, 0 + 0.65 + 0.45 + 0.85), (2, 1.05), (1, 1.05)):  # in one bin the errors partly cancel
+        got = answers.expected_calibration_error(probabilities, labels, bins)
+        expect(got, off / 4, call=f"expected_calibration_error({told}; {bins} bins)")
+
+
+def test_adam_path(answers):
+    """Hint: after t steps from 0 both averages are too small by the factor 1 - βᵗ. Does the decay pass through them?
+
+    힌트: 0에서 시작한 두 평균은 t스텝 뒤 1 - βᵗ배만큼 작다. 가중치 감쇠도 그 평균을 거치는가?
+    """
+    start = torch.tensor([1.0, -2.0])
+    got = answers.adam_path(start, [torch.tensor([0.001, 500.0])], 0.1, 0.0)
+    expect(got, [torch.tensor([0.9, -2.1])], call="adam_path([1, -2], [[0.001, 500]], lr 0.1, decay 0)", rtol=1e-3)
+    got = answers.adam_path(start, [torch.zeros(2)] * 2, 0.1, 0.5)
+    expect(got, [0.95 * start, 0.95**2 * start], call="adam_path([1, -2], two gradients of 0, lr 0.1, decay 0.5)")
+    expect(start, torch.tensor([1.0, -2.0]), call="the start afterwards")
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(2, 3, generator=generator)
+    gradients = [torch.randn(2, 3, generator=generator) for _ in range(5)]
+    parameter = start.clone().requires_grad_()
+    optimizer = torch.optim.AdamW([parameter], lr=0.05, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.3)
+    path = []
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+        path.append(parameter.detach().clone())
+    expect(
+        answers.adam_path(start, gradients, 0.05, 0.3), path, call="adam_path(5 gradients of shape (2, 3), lr 0.05, decay 0.3)"
+    )
+    used = _used(answers.adam_path) & {"optim", "AdamW", "Adam"}
+    expect(", ".join(sorted(used)) or "nothing", "nothing", call="what adam_path uses and should do without")
+
+
+def test_newton_schulz(answers):
+    """Hint: X Xᵀ X in code is x @ x.T @ x. Which of the two sizes may differ, and does that product mind?
+
+    힌트: X Xᵀ X는 코드로 x @ x.T @ x다. 행과 열의 수가 달라도 이 곱이 되는가?
+    """
+    matrix = torch.tensor([[3.0, 0.0], [0.0, 4.0]])  # divided by 5: singular values 0.6 and 0.8
+    expect(answers.newton_schulz(matrix, 0), matrix / 5, call="newton_schulz([[3, 0], [0, 4]], 0 steps)")
+    once = torch.diag(torch.tensor([1.5 * 0.6 - 0.5 * 0.6**3, 1.5 * 0.8 - 0.5 * 0.8**3]))
+    expect(answers.newton_schulz(matrix, 1), once, call="newton_schulz([[3, 0], [0, 4]], 1 step)")
+    expect(matrix, torch.tensor([[3.0, 0.0], [0.0, 4.0]]), call="the matrix afterwards")
+    for shape in ((3, 6), (6, 3)):
+        matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+        expect(answers.newton_schulz(matrix, 30), u @ vt, call=f"newton_schulz(a matrix of shape {shape}, 30 steps)")
+    used = _used(answers.newton_schulz) & {"svd", "svdvals", "qr", "eigh", "matrix_power"}
+    expect(", ".join(sorted(used)) or "nothing", "nothing", call="what newton_schulz uses and should do without")
+
+
+def test_trapezoid(answers):
+    """Hint: three straight pieces. How many steps are left at a step of the last piece, and what share of `decay` is that?
+
+    힌트: 직선 세 조각이다. 마지막 조각의 한 스텝에서 남은 스텝은 몇 개이고, `decay`의 몇 분의 몇인가?
+    """
+    expected = [0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5]
+    for step, rate in enumerate(expected):
+        got = answers.trapezoid(step, 10, 4, 4, 2.0)
+        expect(got, rate, call=f"trapezoid({step}, steps=10, warm_up=4, decay=4, lr=2.0)")
+    for step, rate in ((0, 1.0), (5, 1.0), (8, 1.0), (9, 0.5)):
+        expect(answers.trapezoid(step, 10, 0, 2, 1.0), rate, call=f"trapezoid({step}, steps=10, warm_up=0, decay=2, lr=1.0)")
+    for step, rate in ((0, 0.2), (4, 1.0), (9, 1.0)):
+        expect(answers.trapezoid(step, 10, 5, 0, 1.0), rate, call=f"trapezoid({step}, steps=10, warm_up=5, decay=0, lr=1.0)")
+
+
+def test_suggest_rate(answers):
+    """Hint: keep the running mean, the lowest smoothed loss so far and its rate. What is 1 - memory ** step at step 1?
+
+    힌트: 이동 평균, 지금까지 가장 낮은 평활 손실, 그때의 학습률을 기억하자. 첫 스텝에서 1 - memory ** step은 얼마인가?
+    """
+    rates = [0.1, 0.2, 0.4, 0.8, 1.6]
+    got = answers.suggest_rate(rates, [3.0, 2.0, 1.0, 2.0, 9.0], 0.0)
+    expect(got, 0.04, call="suggest_rate([0.1, 0.2, 0.4, 0.8, 1.6], [3, 2, 1, 2, 9], memory=0)")
+    got = answers.suggest_rate(rates, [3.0, 2.0, 0.5, 1.0, 9.0], 0.5)  # smoothed 3, 2.33, 1.29, 1.13, 5.2
+    expect(got, 0.08, call="suggest_rate([0.1, 0.2, 0.4, 0.8, 1.6], [3, 2, 0.5, 1, 9], memory=0.5)")
+    got = answers.suggest_rate(rates, [3.0, 2.9, 2.8, 2.7, 9.0], 0.9)  # smoothed 3, 2.95, 2.89, 2.84; undivided 0.3 is lowest
+    expect(got, 0.08, call="suggest_rate([0.1, 0.2, 0.4, 0.8, 1.6], [3, 2.9, 2.8, 2.7, 9], memory=0.9)")
+    for broken in (math.nan, math.inf):
+        got = answers.suggest_rate(rates, [3.0, 2.0, broken, 0.1, 0.1], 0.5)
+        expect(got, 0.02, call=f"suggest_rate([0.1, 0.2, 0.4, 0.8, 1.6], [3, 2, {broken}, 0.1, 0.1], memory=0.5)")
+
+
+def test_early_stop(answers):
+    """Hint: remember the epoch of the best loss. How many epochs without a new best lie between it and the present one?
+
+    힌트: 손실이 가장 작았던 에포크를 기억하자. 그때부터 지금까지 나아지지 않은 에포크는 몇 개인가?
+    """
+    cases = (
+        ([5.0, 4.0, 3.0, 2.0], 1, (3, 4)),
+        ([5.0, 4.0, 4.5, 3.0], 1, (1, 3)),
+        ([5.0, 4.0, 4.5, 3.0], 2, (3, 4)),
+        ([5.0, 4.0, 4.0, 4.0, 1.0], 2, (1, 4)),  # as good as the best is no new best
+        ([5.0, 4.0, 4.5, 4.2, 4.1, 1.0], 3, (1, 5)),  # getting better, and still worse than the best
+        ([5.0, math.nan, math.nan, 1.0], 2, (0, 3)),
+        ([5.0, math.nan, 1.0], 2, (2, 3)),
+        ([5.0], 3, (0, 1)),
+    )
+    for losses, patience, expected in cases:
+        expect(answers.early_stop(losses, patience), expected, call=f"early_stop({losses}, {patience})")
+
+
+class _Counting(nn.Linear):
+    """A layer that remembers how many examples each forward pass saw."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        return super().forward(x)
+
+
+def test_accumulate(answers):
+    """Hint: backward() adds. By what must the summed loss of each small batch be divided, so that all examples count the same?
+
+    힌트: backward()는 더한다. 모든 예제의 몫이 같으려면 작은 배치마다 손실의 합을 무엇으로 나누어야 하는가?
+    """
+    torch.manual_seed(0)
+    inputs, labels = torch.randn(10, 4), torch.randint(3, (10,))
+    model = _Counting()
+    for size in (10, 5, 4, 3, 1):
+        reference = nn.Linear(4, 3)
+        reference.load_state_dict(model.state_dict())
+        loss = F.cross_entropy(reference(inputs), labels)
+        loss.backward()
+        model.weight.grad = torch.ones(3, 4)  # left over from something else
+        model.seen.clear()
+        got = answers.accumulate(model, inputs, labels, size)
+        call = f"accumulate(model, 10 examples, size={size})"
+        expect(got, loss.item(), call=call)
+        expect(model.weight.grad, reference.weight.grad, call=f"weight.grad after {call}")
+        expect(model.bias.grad, reference.bias.grad, call=f"bias.grad after {call}")
+        expect(
+            sorted(model.seen), sorted(len(part) for part in inputs.split(size)), call=f"examples of each forward pass in {call}"
+        )
+
+
+def test_pad_left(answers):
+    """Hint: how long is the longest? The last len(sequence) places of a row are its own: which slice is that?
+
+    힌트: 가장 긴 시퀀스의 길이는 얼마인가? 각 행의 마지막 len(sequence)자리가 진짜 값의 자리다. 슬라이스로는 어떻게 쓰는가?
+    """
+    a, b = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 0.0], [5.0, 6.0], [0.0, 7.0]])  # zeros may be real
+    batch, mask = answers.pad_left([a, b])
+    expected = torch.tensor([[[0.0, 0], [0, 0], [1, 2]], [[0, 0], [5, 6], [0, 7]]])
+    expect(batch, expected, call="the batch of pad_left([[1, 2]], [[0, 0], [5, 6], [0, 7]])")
+    expect(mask, torch.tensor([[False, False, True], [True] * 3]), call="its mask")
+    batch, mask = answers.pad_left([a, -a])
+    expect(batch, torch.stack([a, -a]), call="the batch of pad_left() of two that are equally long")
+    expect(mask, torch.ones(2, 1, dtype=torch.bool), call="its mask, where nothing is padding")
+
+
+def test_rows_of_worker(answers):
+    """Hint: divmod(count, workers) says how many rows everybody has, and how many are left. How many rows come before yours?
+
+    힌트: divmod(count, workers)는 모두에게 돌아가는 행의 수와 남는 행의 수를 준다. 앞의 워커들은 모두 몇 행을 가져갔는가?
+    """
+    for count, workers, expected in (
+        (10, 3, [range(0, 4), range(4, 7), range(7, 10)]),
+        (8, 4, [range(0, 2), range(2, 4), range(4, 6), range(6, 8)]),
+        (11, 4, [range(0, 3), range(3, 6), range(6, 9), range(9, 11)]),
+        (2, 3, [range(0, 1), range(1, 2), range(2, 2)]),
+        (5, 1, [range(0, 5)]),
+    ):
+        for worker, rows in enumerate(expected):
+            got = answers.rows_of_worker(count, worker, workers)
+            expect(isinstance(got, range), True, call=f"is rows_of_worker({count}, {worker}, {workers}) a range?")
+            expect(list(got), list(rows), call=f"the rows in rows_of_worker({count}, {worker}, {workers})")
+
+
+def test_prepare_honestly(answers):
+    """Hint: what is measured on which rows? nanmean leaves gaps out; std() comes after filling; a single test row has no std.
+
+    힌트: 무엇을 어느 행에서 재는가? nanmean은 빈 곳을 빼고 평균한다. std()는 채운 뒤에 잰다. 테스트 행이 하나면 표준편차가 없다.
+    """
+    nan = float("nan")
+    train = torch.tensor([[1.0, 10.0], [3.0, nan], [nan, 30.0], [2.0, 20.0]])
+    test = torch.tensor([[nan, 40.0]])
+    before = train.clone(), test.clone()
+    first, second = answers.prepare_honestly(train, test)
+    s = (2 / 3) ** 0.5  # filled with 2: 1, 3, 2, 2; the standard deviation is √(2/3), that of the other column ten times as much
+    expect(first, torch.tensor([[-1 / s, -1 / s], [1 / s, 0], [0, 1 / s], [0, 0]]), call="the training rows, prepared")
+    expect(second, torch.tensor([[0.0, 2 / s]]), call="the test row [NaN, 40], prepared")
+    for tensor, kept, name in zip((train, test), before, ("train", "test"), strict=True):
+        expect(tensor, kept, call=f"{name} after prepare_honestly(train, test)")
+
+    alone, _ = answers.prepare_honestly(train, test)
+    beside, _ = answers.prepare_honestly(train, torch.full((50, 2), 1000.0))
+    expect(beside, alone, call="the training rows, prepared beside other test rows")
+
+
+def test_Standardizer(answers):
+    """Hint: neither a parameter nor a plain attribute: what does nn.Module call a tensor that is remembered and does not learn?
+
+    힌트: 파라미터도 아니고 그냥 속성도 아니다. 기억하되 학습하지 않는 텐서를 nn.Module은 무엇이라고 부르는가?
+    """
+    x = torch.tensor([[1.0, 10.0], [2.0, 30.0], [3.0, 50.0]])
+    layer = answers.Standardizer(x)
+    expect(layer(torch.tensor([[2.0, 50.0], [4.0, 30.0]])), torch.tensor([[0.0, 1.0], [2.0, 0.0]]), call="Standardizer(x)(...)")
+    expect(sorted(layer.state_dict()), ["mean", "std"], call="the names in Standardizer(x).state_dict()")
+    expect(len(list(layer.parameters())), 0, call="how many parameters Standardizer(x) has")
+    other = answers.Standardizer(torch.randn(5, 2, generator=torch.Generator().manual_seed(0)))
+    other.load_state_dict(layer.state_dict())
+    expect(other(x), layer(x), call="another Standardizer after load_state_dict")
+    expect(layer.double()(x.double()).dtype, torch.float64, call="the dtype of Standardizer(x).double()(x.double())")
+
+
+def test_load_matching(answers):
+    """Hint: state_dict() knows the model's names and shapes. Choose what fits; what does strict=False forgive?
+
+    힌트: state_dict()가 모델의 이름과 모양을 알고 있다. 맞는 것만 고르자. strict=False는 무엇을 봐주는가?
+    """
+    torch.manual_seed(0)
+    old = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 10)).state_dict()
+    weights = {**old, "1.running_mean": torch.tensor([1.0, 2, 3, 4]), "from.elsewhere": torch.ones(2)}
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2), nn.Linear(2, 2, bias=False))
+    head = model[2].weight.detach().clone()
+    expect(answers.load_matching(model, weights), ["2.bias", "2.weight", "3.weight"], call="load_matching(model, weights)")
+    expect(model[0].weight.detach(), old["0.weight"], call='model\'s "0.weight" afterwards')
+    expect(model[1].running_mean, torch.tensor([1.0, 2, 3, 4]), call='model\'s "1.running_mean" afterwards')
+    expect(model[2].weight.detach(), head, call='model\'s "2.weight" afterwards, whose shape does not fit')
+    expect(answers.load_matching(model, model.state_dict()), [], call="load_matching(model, its own state dict)")
+
+
+def test_read_curve(answers):
+    """Hint: json.loads makes a dict of a line. What does a dict do with a key that comes twice? How is one sorted by its keys?
+
+    힌트: json.loads는 한 줄을 dict로 바꾼다. 같은 키가 두 번 나오면 dict는 어떻게 하는가? 키 순서로는 어떻게 정렬하는가?
+    """
+    points = [("a", 0, 3.0), ("b", 0, 9.0), ("a", 10, 2.0), ("a", 20, 1.5), ("a", 10, 2.5), ("a", 5, 4.0)]
+    lines = [json.dumps({"settings": {"lr": 0.1}}), *(json.dumps({"name": n, "step": s, "value": v}) for n, s, v in points)]
+    expect(answers.read_curve(lines, "a"), {0: 3.0, 5: 4.0, 10: 2.5, 20: 1.5}, call='read_curve(lines, "a")')
+    expect(list(answers.read_curve(lines, "a")), [0, 5, 10, 20], call='the steps of read_curve(lines, "a"), in order')
+    expect(answers.read_curve(lines, "b"), {0: 9.0}, call='read_curve(lines, "b")')
+    expect(answers.read_curve(lines, "c"), {}, call='read_curve(lines, "c")')
+
+
+def test_best_setting(answers):
+    """Hint: which runs belong together? Those that are alike in everything but the seed, in whatever order their names stand.
+
+    힌트: 어떤 실행끼리 묶이는가? 시드만 다르고 나머지가 모두 같은 실행이다. 이름이 적힌 순서는 상관없다.
+    """
+    runs = [
+        ({"lr": 0.1, "hidden": 8, "seed": 0}, 0.90),
+        ({"lr": 0.1, "hidden": 8, "seed": 1}, 0.70),
+        ({"lr": 0.2, "hidden": 8, "seed": 0}, 0.84),
+        ({"seed": 1, "hidden": 8, "lr": 0.2}, 0.80),
+        ({"lr": 0.2, "hidden": 64, "seed": 0}, 0.99),  # only once
+    ]
+    copy = json.loads(json.dumps(runs))
+    expect(answers.best_setting(runs), {"lr": 0.2, "hidden": 8}, call="best_setting(runs): 0.80 and 0.82, and 0.99 only once")
+    expect([list(run) for run in runs], copy, call="the runs afterwards")
+    runs.append(({"lr": 0.2, "hidden": 64, "seed": 1}, 0.50))
+    expect(answers.best_setting(runs), {"lr": 0.2, "hidden": 8}, call="best_setting(runs): means 0.80, 0.82 and 0.745")
+    try:
+        got = answers.best_setting(runs[:1])
+    except ValueError:
+        got = "ValueError"
+    expect(got, "ValueError", call="best_setting of a single run")
+
+
+def test_average_gradients(answers):
+    """Hint: multiply each mean by its own count, and it is a sum again. What is 0 · nan?
+
+    힌트: 평균에 그 개수를 곱하면 다시 합이 된다. 0 · nan은 얼마인가?
+    """
+    one, two = torch.tensor([1.0, 10.0]), torch.tensor([4.0, 40.0])
+    call = "average_gradients([[1, 10], [4, 40]], {})"
+    expect(answers.average_gradients([one, two], [5, 5]), torch.tensor([2.5, 25.0]), call=call.format([5, 5]))
+    expect(answers.average_gradients([one, two], [2, 1]), torch.tensor([2.0, 20.0]), call=call.format([2, 1]))
+    nothing = torch.full((2,), float("nan"))
+    got = answers.average_gradients([one, nothing, two], [3, 0, 1])
+    expect(got, torch.tensor([1.75, 17.5]), call="average_gradients([[1, 10], [nan, nan], [4, 40]], [3, 0, 1])")
+
+    x = torch.randn(11, 3, generator=torch.Generator().manual_seed(0))
+    weights = torch.ones(3, requires_grad=True)
+
+    def gradient(part: slice) -> torch.Tensor:
+        return torch.autograd.grad((x[part] @ weights).square().mean(), weights)[0]
+
+    got = answers.average_gradients([gradient(slice(0, 4)), gradient(slice(4, 11))], [4, 7])
+    expect(got, gradient(slice(0, 11)), call="average_gradients(of 4 and of 7 examples), held against those of all 11")
+
+
+def test_deal_out(answers):
+    """Hint: how many are missing until the count can be divided? And what does order[1::3] give?
+
+    힌트: 똑같이 나누려면 몇 개가 모자라는가? order[1::3]은 무엇을 주는가?
+    """
+    for count, processes, epoch, seed in ((6, 3, 0, 0), (10, 3, 0, 0), (10, 3, 4, 0), (7, 7, 1, 2), (9, 1, 2, 5)):
+        samplers = [
+            DistributedSampler(range(count), num_replicas=processes, rank=rank, shuffle=True, seed=seed)
+            for rank in range(processes)
+        ]
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        call = f"deal_out({count}, {processes}, epoch={epoch}, seed={seed}), held against DistributedSampler"
+        expect(answers.deal_out(count, processes, epoch, seed), [list(sampler) for sampler in samplers], call=call)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    answers.deal_out(10, 3, 0, 0)
+    expect(torch.equal(torch.get_rng_state(), before), True, call="is PyTorch's global generator as it was before deal_out?")
