@@ -167,7 +167,9 @@ def find_lesson(root: Path, name: str) -> str:
 def run_tests(root: Path, options: Namespace) -> int:
     python = environment.ensure(root)
     os.chdir(root)
-    return hand_over([str(python), "-m", "pytest", *options.passed_on], child_environment(root))
+    # Two processes take half as long for all of the tests. For a few of them, importing torch twice would take longer.
+    flags = options.passed_on or ["-n", "2", "--dist", "loadfile"]
+    return hand_over([str(python), "-m", "pytest", *flags], child_environment(root))
 
 
 def show_roadmap(root: Path, options: Namespace) -> None:

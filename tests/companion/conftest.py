@@ -117,7 +117,7 @@ def write_project(root: Path) -> Path:
     shutil.copytree(ROOT / "study", root / "study", ignore=shutil.ignore_patterns("__pycache__"))
     files = {
         **ROADMAP,
-        "requirements.txt": "pytest>=7\npytest-timeout>=2\n-e .\n",
+        "requirements.txt": "pytest>=7\npytest-timeout>=2\npytest-xdist>=3\n-e .\n",
         "requirements-browser.txt": "pytest>=7\n",
         "pyproject.toml": PYPROJECT,
         "01_basics/autograd.py": LESSON,
@@ -141,7 +141,7 @@ def write_project(root: Path) -> Path:
 
 def plain_environment(**changes: str) -> dict[str, str]:
     """The variables of a terminal in which nobody has set anything up."""
-    dropped = ("STUDY_", "PYTHON", "LC_", "NO_COLOR", "VIRTUAL_ENV", "COV_", "EXIT_WITH")
+    dropped = ("STUDY_", "PYTHON", "PYTEST_", "LC_", "NO_COLOR", "VIRTUAL_ENV", "COV_", "EXIT_WITH")
     variables = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return variables | {"LANG": "C.UTF-8", "STUDY_LANG": "en", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"} | changes
 

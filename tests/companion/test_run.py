@@ -131,6 +131,15 @@ def test_pytest_flags_go_through(study):
     assert study("test", "-k", "nothing_is_called_so").returncode == 5
 
 
+def test_whole_suite_runs_in_two_processes(study, project):
+    (project / "tests" / "test_two.py").write_text(
+        "import os\n\n\ndef test_worker():\n    assert os.environ['PYTEST_XDIST_WORKER_COUNT'] == '2'\n", encoding="utf-8"
+    )
+    result = study("test")
+    assert "2 workers" in result.stdout, result.stdout + result.stderr
+    assert study("test", "tests/test_two.py").returncode == 1  # one file needs no second process
+
+
 def test_root_with_spaces_and_hangul(tmp_path):
     root = write_project(tmp_path / "내 공부 폴더 (1)")
     result = subprocess.run(
