@@ -81,6 +81,6 @@ class TestWorkers:
         random.seed(0)
         np.random.seed(0)
         numbers = self.numbers(seed=0)
-        assert len(numbers.unique()) == numbers.numel()  # without seed_worker both workers draw NumPy's numbers alike
+        assert len(numbers.unique()) == numbers.numel()  # no worker draws what another one draws, from any generator
         torch.testing.assert_close(self.numbers(seed=0), numbers, rtol=0, atol=0)
         assert not (self.numbers(seed=1) == numbers).any()
