@@ -5,8 +5,10 @@ Stuck?  python -m study hint log_sum_exp
 """
 
 import json  # noqa: F401  (for your code)
+from collections.abc import Callable
 
-import torch  # noqa: F401  (for your code)
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -230,6 +232,74 @@ def best_setting(runs: list[tuple[dict, float]]) -> dict:
 
     Raises:
         ValueError: No setting was run twice.
+    """
+    raise NotImplementedError  # TODO
+
+
+def mend_training(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]], lr: float) -> list[float]:
+    """Take one step of SGD for each batch, on all of the model's parameters; return the loss of each batch before its step.
+
+    Three of the lines below are wrong, and no error message says so. Mend them.
+
+    Args:
+        model: From inputs (batch, features) to logits (batch, classes).
+        batches: Inputs, and labels (batch,) int64.
+        lr: Learning rate.
+    """
+    optimizer = torch.optim.SGD(model[-1].parameters(), lr=lr)
+    losses = []
+    for inputs, labels in batches:
+        loss = F.cross_entropy(model(inputs).softmax(dim=1), labels)
+        loss.backward()
+        optimizer.zero_grad()
+        optimizer.step()
+        losses.append(loss.item())
+    raise NotImplementedError  # TODO: mend the lines above, then return losses here
+
+
+def mend_accuracy(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
+    """Return the share of all examples that the model gets right, computed as in use: no dropout, and nothing is learned.
+
+    The number comes out wrong for three reasons. Mend them. Afterwards the model is in the mode in which it was.
+
+    Args:
+        model: From inputs (batch, features) to logits (batch, classes); it may hold dropout and batch normalisation.
+        batches: Inputs, and labels (batch,) int64; the last batch may be smaller than the others.
+    """
+    total = 0.0
+    for inputs, labels in batches:
+        predicted = model(inputs).softmax(dim=0).argmax(dim=1)
+        total += (predicted == labels).float().mean().item()
+    raise NotImplementedError  # TODO: mend the lines above, then return total / len(batches) here, or what it should be
+
+
+def bytes_kept(function: Callable[[Tensor], Tensor], x: Tensor) -> int:
+    """Return how many bytes autograd keeps for the backward pass when function(x) is computed.
+
+    Memory that several of the kept tensors share counts once. The memory of x itself does not count: it is there anyway. By
+    torch.autograd.graph.saved_tensors_hooks.
+
+    Args:
+        function: From a tensor to a tensor.
+        x: Any shape, requires_grad is on.
+    """
+    raise NotImplementedError  # TODO
+
+
+def checkpoint_backward(block: nn.Module, x: Tensor, gradient: Tensor, state: Tensor) -> list[Tensor]:
+    """Do the backward pass of gradient checkpointing: compute the block once more, and differentiate it. On the CPU.
+
+    Afterwards torch's random numbers go on as if nothing had been drawn in here, x and the block's parameters have no other
+    .grad than before. Without torch.utils.checkpoint.
+
+    Args:
+        block: May draw random numbers: dropout.
+        x: The block's input (batch, ...), of which only the numbers were kept.
+        gradient: The derivative of the loss by the block's output, of its shape.
+        state: torch.get_rng_state() as it was just before the block was computed for the first time.
+
+    Returns:
+        The gradient with respect to x, then those of block.parameters(), in their order.
     """
     raise NotImplementedError  # TODO
 

@@ -78,8 +78,8 @@ def _cpu_name() -> str:
 def autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """Mixed precision where it helps: bfloat16 on GPUs that compute in it, nothing elsewhere.
 
-    bfloat16 has the range of float32, so no loss scaling is needed. On the CPUs that we measured it was slower than
-    plain float32 (see benchmarks/).
+    bfloat16 has the range of float32, so no loss scaling is needed. On a CPU it helps only where the processor computes in it
+    (03_training/speed_and_memory.py measures that), and elsewhere it is slower than float32: it is left to the reader.
     """
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.autocast("cuda", dtype=torch.bfloat16)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -155,6 +156,60 @@ def best_setting(runs: list[tuple[dict, float]]) -> dict:
     if not means:
         raise ValueError("no setting was run twice")
     return dict(max(means, key=means.get))
+
+
+def mend_training(model: nn.Sequential, batches: list[tuple[Tensor, Tensor]], lr: float) -> list[float]:
+    # Given only the last layer, the optimizer leaves the others as they were drawn; the last layer learns, so the loss falls.
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    losses = []
+    for inputs, labels in batches:
+        loss = F.cross_entropy(model(inputs), labels)  # it takes logits: the softmax is inside
+        optimizer.zero_grad()  # before backward; after it, the step had only zeros to go by, and nothing moved
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def mend_accuracy(model: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> float:
+    # Softmax over dim 0 compares examples with one another, and changes which class of an example is the largest; none is needed,
+    # because softmax over the classes would change no order. Right answers are counted, because a mean of the batches' means
+    # gives an example of a small batch more weight.
+    was_training = model.training
+    model.eval()
+    correct = count = 0
+    with torch.no_grad():
+        for inputs, labels in batches:
+            correct += (model(inputs).argmax(dim=1) == labels).sum().item()
+            count += len(labels)
+    model.train(was_training)
+    return correct / count
+
+
+def bytes_kept(function: Callable[[Tensor], Tensor], x: Tensor) -> int:
+    # A storage is the memory behind a tensor and all its views. The storages themselves are kept here: if one were freed, the
+    # next tensor might get its address and be taken for it.
+    storages = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        function(x)
+    storages.pop(x.untyped_storage().data_ptr(), None)
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def checkpoint_backward(block: nn.Module, x: Tensor, gradient: Tensor, state: Tensor) -> list[Tensor]:
+    # The same random numbers, so the same dropout mask: with another one the gradient would be that of another network.
+    x = x.detach().requires_grad_()  # a leaf of its own: the graph begins here
+    now = torch.get_rng_state()
+    torch.set_rng_state(state)
+    with torch.enable_grad():  # inside a backward pass autograd is off
+        out = block(x)
+    torch.set_rng_state(now)
+    return list(torch.autograd.grad(out, [x, *block.parameters()], gradient))
 
 
 def average_gradients(gradients: list[Tensor], counts: list[int]) -> Tensor:

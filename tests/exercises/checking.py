@@ -12,10 +12,13 @@
 torch is not imported here: where a tensor is compared, somebody has imported it.
 """
 
+import ast
+import inspect
 import linecache
 import math
 import numbers
 import sys
+import textwrap
 import traceback
 import types
 from pathlib import Path
@@ -29,6 +32,13 @@ class Wrong(AssertionError):
 
 class Broken(Exception):
     """The file as a whole cannot be loaded, so none of its exercises can be checked."""
+
+
+def names_used(function) -> set[str]:
+    """The names that the code of a function or class uses, with or without a dot before them: for what must not be used."""
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))))
+    after_dots = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return after_dots | {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
 # ---------------------------------------------------------------- comparing

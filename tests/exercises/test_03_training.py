@@ -1,22 +1,14 @@
 """Checks of stage 03's exercises. `answers` is the module under check: the reader's file, or the solutions."""
 
-import ast
-import inspect
+import copy
 import json
 import math
-import textwrap
 
 import torch
 import torch.nn.functional as F
-from exercises.checking import expect
+from exercises.checking import expect, names_used
 from torch import nn
 from torch.utils.data import DistributedSampler
-
-
-def _used(function) -> set[str]:
-    """The names that a function's code uses, with or without a dot before them."""
-    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))))
-    return {n.attr for n in nodes if isinstance(n, ast.Attribute)} | {n.id for n in nodes if isinstance(n, ast.Name)}
 
 
 def test_log_sum_exp(answers):
@@ -35,7 +27,7 @@ def test_log_sum_exp(answers):
     expect(answers.log_sum_exp(cube[0, 0]), torch.logsumexp(cube[0, 0], dim=-1), call="log_sum_exp(logits of shape (4,))")
     ruled_out = torch.tensor([[-torch.inf, 2.0], [-torch.inf, -torch.inf]])
     expect(answers.log_sum_exp(ruled_out), torch.tensor([2.0, -torch.inf]), call="log_sum_exp([[-inf, 2], [-inf, -inf]])")
-    used = _used(answers.log_sum_exp) & {"logsumexp", "log_softmax", "softmax", "logaddexp", "logcumsumexp", "cross_entropy"}
+    used = names_used(answers.log_sum_exp) & {"logsumexp", "log_softmax", "softmax", "logaddexp", "logcumsumexp", "cross_entropy"}
     expect(", ".join(sorted(used)) or "nothing", "nothing", call="what log_sum_exp uses and should do without")
 
 
@@ -80,7 +72,7 @@ def test_adam_path(answers):
     expect(
         answers.adam_path(start, gradients, 0.05, 0.3), path, call="adam_path(5 gradients of shape (2, 3), lr 0.05, decay 0.3)"
     )
-    used = _used(answers.adam_path) & {"optim", "AdamW", "Adam"}
+    used = names_used(answers.adam_path) & {"optim", "AdamW", "Adam"}
     expect(", ".join(sorted(used)) or "nothing", "nothing", call="what adam_path uses and should do without")
 
 
@@ -98,7 +90,7 @@ def test_newton_schulz(answers):
         matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
         expect(answers.newton_schulz(matrix, 30), u @ vt, call=f"newton_schulz(a matrix of shape {shape}, 30 steps)")
-    used = _used(answers.newton_schulz) & {"svd", "svdvals", "qr", "eigh", "matrix_power"}
+    used = names_used(answers.newton_schulz) & {"svd", "svdvals", "qr", "eigh", "matrix_power"}
     expect(", ".join(sorted(used)) or "nothing", "nothing", call="what newton_schulz uses and should do without")
 
 
@@ -312,6 +304,120 @@ def test_best_setting(answers):
     except ValueError:
         got = "ValueError"
     expect(got, "ValueError", call="best_setting of a single run")
+
+
+def _batches(sizes: list[int], features: int, classes: int):
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(n, features, generator=generator), torch.randint(classes, (n,), generator=generator)) for n in sizes]
+
+
+def test_mend_training(answers):
+    """Hint: follow one batch. What does cross_entropy want to be given? When is a gradient cleared? Which weights may move?
+
+    힌트: 배치 하나를 따라가 보자. cross_entropy에는 무엇을 넣는가? 기울기는 언제 비우는가? 어떤 가중치가 움직여야 하는가?
+    """
+    batches = _batches([8, 8, 8], features=4, classes=3)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    reference, losses = copy.deepcopy(model), []
+    start = copy.deepcopy(model.state_dict())
+    for inputs, labels in batches:
+        loss = F.cross_entropy(reference(inputs), labels)
+        gradients = torch.autograd.grad(loss, list(reference.parameters()))
+        losses.append(loss.item())
+        with torch.no_grad():
+            for parameter, gradient in zip(reference.parameters(), gradients, strict=True):
+                parameter -= 0.5 * gradient
+    got = answers.mend_training(model, batches, 0.5)
+    expect(got, losses, call="mend_training(a small network, 3 batches, lr 0.5)")
+    for name, weights in reference.state_dict().items():
+        moved = not torch.equal(model.state_dict()[name], start[name])
+        expect(moved, True, call=f"has {name} moved?")
+        expect(model.state_dict()[name], weights, call=f"{name} after mend_training(a small network, 3 batches, lr 0.5)")
+
+
+class _Spy(nn.Module):
+    """Passes its input on, and notes whether autograd was on."""
+
+    def __init__(self):
+        super().__init__()
+        self.autograd = []
+
+    def forward(self, x):
+        self.autograd.append(torch.is_grad_enabled())
+        return x
+
+
+def test_mend_accuracy(answers):
+    """Hint: which dimension holds an example's logits? What is 1 of 1 worth beside 5 of 10? Who turns dropout off?
+
+    힌트: 예제 하나의 로짓은 어느 차원에 놓이는가? 1개 중 1개와 10개 중 5개를 평균하면? 드롭아웃은 누가 끄는가?
+    """
+    identity = nn.Identity()  # the inputs are the logits
+    logits = torch.tensor([[2.0, 1.0], [9.0, 8.0], [0.0, 1.0], [5.0, 6.0]])
+    batches = [(logits[:3], torch.tensor([0, 0, 0])), (logits[3:], torch.tensor([1]))]  # 2 of 3, and 1 of 1
+    told = "mend_accuracy(2 right of 3 in one batch, 1 of 1 in the other)"
+    expect(answers.mend_accuracy(identity, batches), 0.75, call=told)
+
+    batches = _batches([20, 20, 2], features=6, classes=4)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 4), _Spy())
+    model(torch.cat([inputs for inputs, _ in batches]) * 3 + 1)  # so that what batch normalisation remembers is not trivial
+    model[-1].autograd.clear()
+    remembered = model[1].running_mean.clone()
+    reference = copy.deepcopy(model).eval()
+    right = sum((reference(inputs).argmax(dim=1) == labels).sum().item() for inputs, labels in batches)
+    for training in (True, False):
+        model.train(training)
+        mode = "training" if training else "eval"
+        told = f"mend_accuracy(a network with dropout and batch normalisation, in {mode} mode)"
+        expect(answers.mend_accuracy(model, batches), right / 42, call=told)
+        expect(model.training, training, call=f"is it in training mode afterwards, begun in {mode} mode?")
+    expect(model[1].running_mean, remembered, call="what batch normalisation remembers, afterwards")
+    expect(any(model[-1].autograd), False, call="was autograd on?")
+
+
+def test_bytes_kept(answers):
+    """Hint: the first hook gets every tensor that is kept. tensor.untyped_storage() is the memory behind it and all its views.
+
+    힌트: 첫째 훅은 저장되는 텐서를 하나씩 받는다. tensor.untyped_storage()가 그 텐서와 모든 뷰의 메모리다.
+    """
+    x = torch.randn(100, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    cases = (
+        ("x * 2", lambda x: x * 2, 0),  # the derivative is 2, whatever x is
+        ("x.sin()", torch.sin, 0),  # keeps x, which does not count
+        ("x.exp()", torch.exp, 400),  # keeps its result
+        ("x.exp().exp().exp()", lambda x: x.exp().exp().exp(), 1200),
+        ("x.exp().square()", lambda x: x.exp().square(), 400),  # both keep the same memory
+        ("y @ y of views of x.exp()", lambda x: (lambda y: y.view(10, 10) @ y.view(10, 10).T)(x.exp()), 400),
+        ("x.exp()[:10] * x.exp()[:10]", lambda x: x.exp()[:10] * x.exp()[:10], 800),  # a piece keeps the whole alive
+        ("x.double().exp()", lambda x: x.double().exp(), 800),
+    )
+    for told, function, expected in cases:
+        expect(answers.bytes_kept(function, x), expected, call=f"bytes_kept({told}, 100 float32 numbers)")
+
+
+def test_checkpoint_backward(answers):
+    """Hint: torch.set_rng_state(state), the block under torch.enable_grad(), torch.autograd.grad. And what was drawn before?
+
+    힌트: torch.set_rng_state(state), torch.enable_grad() 안에서 block, 그리고 torch.autograd.grad. 그 전의 난수 상태는?
+    """
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Dropout(0.5), nn.Linear(6, 3))
+    x, gradient = torch.randn(5, 4), torch.randn(5, 3)
+    state = torch.get_rng_state()
+    leaf = x.clone().requires_grad_()
+    expected = list(torch.autograd.grad(block(leaf), [leaf, *block.parameters()], gradient))
+    torch.rand(7)  # something else draws before the backward pass
+    now = torch.get_rng_state()
+    with torch.no_grad():  # as inside a backward pass
+        got = answers.checkpoint_backward(block, x, gradient, state)
+    expect(got, expected, call="checkpoint_backward(a block with dropout, x, gradient, state)")
+    expect(torch.equal(torch.get_rng_state(), now), True, call="do torch's random numbers go on as before?")
+    untouched = x.grad is None and all(parameter.grad is None for parameter in block.parameters())
+    expect(untouched and not x.requires_grad, True, call="are x and every .grad as they were?")
+    used = names_used(answers.checkpoint_backward) & {"checkpoint"}
+    expect(", ".join(sorted(used)) or "nothing", "nothing", call="what checkpoint_backward uses and should do without")
 
 
 def test_average_gradients(answers):
