@@ -110,8 +110,8 @@ def accuracy(seeds: int) -> dict[str, float]:
 # The cheapest command of ours that ends at an accuracy or above; found on validation images.
 COMMANDS = {
     98.8: ("--preset", "fast", "--images", "18000", "--shift", "0", "--no-copies"),
-    99.0: ("--preset", "fast", "--images", "24000", "--no-copies"),
-    99.4: ("--preset", "fast", "--epochs", "2"),
+    99.0: ("--preset", "fast", "--images", "30000", "--no-copies"),
+    99.4: ("--preset", "fast", "--epochs", "2", "--images", "45000", "--no-copies"),
 }
 
 
@@ -127,6 +127,8 @@ def cost(seeds: int, epochs: int) -> dict[str, float]:
         for target, flags in COMMANDS.items():
             ours[target].append(train_once("real", seed, *flags, threads=1))
             print("ours", seed, " ".join(flags), {name: round(value, 2) for name, value in ours[target][-1].items()}, flush=True)
+            reached = ours[target][-1]["accuracy"]  # told at once: the tutorial's half hour would be in vain
+            check(reached >= target, f"{' '.join(flags)} ended at {reached:.2f} %, below the {target} % it is compared at")
         flags = ("--epochs", str(epochs), "--seed", str(seed))
         with tempfile.TemporaryDirectory() as work:
             printed, _ = start(HERE / "tutorial_mnist.py", *flags, work=work, threads=1)
@@ -136,8 +138,6 @@ def cost(seeds: int, epochs: int) -> dict[str, float]:
 
     found = {}
     for target, runs in ours.items():
-        worst = min(one["accuracy"] for one in runs)
-        check(worst >= target, f"{' '.join(COMMANDS[target])} ended at {worst:.2f} %, below the {target} % it is compared at")
         ends = [next((line for line in lines if line["accuracy"] >= target), None) for lines in tutorial]
         theirs = statistics.median((end or lines[-1])["cpu_seconds"] for end, lines in zip(ends, tutorial, strict=True))
         mine = statistics.median(one["cpu_seconds"] for one in runs)

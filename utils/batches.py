@@ -143,8 +143,9 @@ class Parts:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Any, float]]:
+        alone = not is_on()
         for batch in self.batches:
-            if not is_on():
+            if alone:
                 yield batch, 1.0
             elif self.weights is not None:
                 yield batch, self.weights.popleft()

@@ -179,7 +179,7 @@ def total(*numbers: float) -> tuple[float, ...]:
 
 def any_of(*flags: bool) -> tuple[bool, ...]:
     """Whether each flag is raised in any of the processes: what one decides, all of them do."""
-    return tuple(raised > 0 for raised in total(*flags))
+    return tuple(raised > 0 for raised in total(*flags)) if is_on() else flags
 
 
 def from_main(value: Any) -> Any:

@@ -117,7 +117,9 @@ def fit(
             unread: list[Tensor] = []  # reading a loss makes the CPU wait for the GPU, so they are read together
             for batch, weight in _with_bar(parts, f"epoch {epoch + 1}/{epochs}", done):
                 with autocast(device):
-                    loss = weight * compute_loss(model, _to_device(batch, device))
+                    loss = compute_loss(model, _to_device(batch, device))
+                if weight != 1:  # several processes, with parts of unequal size
+                    loss = weight * loss
                 optimizer.zero_grad()
                 loss.backward()
                 if clip_norm is not None:
