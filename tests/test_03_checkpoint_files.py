@@ -100,7 +100,7 @@ class TestSafetensors:
 
     def test_real_package_agrees(self, files, tmp_path):
         if importlib.util.find_spec("safetensors") is None:
-            pytest.skip("the package safetensors is not installed (an extra)")
+            pytest.skip("the package safetensors is not installed")
         assert files.compare_safetensors(tmp_path, {name: tensor.contiguous() for name, tensor in self.TENSORS.items()})
 
 
