@@ -95,8 +95,8 @@ def tiny(server, *mirrors) -> Entry:
 def fetch(server, without_data, monkeypatch):
     """Fetch the tiny set from the mirrors that are named; short patience."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(catalogue, "SECONDS_TO_ANSWER", 0.5)
-    monkeypatch.setattr(catalogue, "SECONDS_OF_SILENCE", 0.5)
+    monkeypatch.setattr(catalogue, "SECONDS_TO_ANSWER", 2.0)  # long enough for a busy machine
+    monkeypatch.setattr(catalogue, "SECONDS_OF_SILENCE", 2.0)
     server.asked.clear()
 
     def fetch(*mirrors):
@@ -140,7 +140,7 @@ class TestSuccess:
         started = time.monotonic()
         fetch(bad, "late")  # late: so that the bad one is first, if it says anything
         assert everything_in(without_data) == whole()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
     def test_two_at_once(self, server, without_data):
         code = (
@@ -176,7 +176,7 @@ class TestFailure:
         started = time.monotonic()
         with pytest.raises(LessonError, match=told) as error:
             fetch(*mirrors)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
         assert "\n" not in str(error.value) and str(error.value).startswith("tiny could not be downloaded")
         assert everything_in(without_data) == {}
 
