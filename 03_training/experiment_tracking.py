@@ -144,8 +144,8 @@ def in_other_tools(folder: Path, settings: dict, curves: Curves) -> int:
         for step in curves["train/loss"]:
             tracker.log({name: curve[step] for name, curve in curves.items()}, step)
         tracker.close()
-        agree += same(tracker.read(), curves)
-        print(f"   {kind}: read back, it says the same as ours: {same(tracker.read(), curves)}")
+        agree += (agrees := same(tracker.read(), curves))
+        print(f"   {kind}: read back, it says the same as ours: {agrees}")
     return agree
 
 

@@ -1,8 +1,10 @@
 """What every test shares."""
 
 import importlib
+import multiprocessing
 import os
 import signal
+import sys
 
 import matplotlib
 import pytest
@@ -18,6 +20,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
 def lesson(path: str):
     """Import a lesson by its path: a module name in an import statement cannot start with a digit."""
     return importlib.import_module(path.replace("/", "."))
+
+
+def processes():
+    """The way in which tests start processes: from a fork server, where there is one, it imports torch once for all of them.
+
+    Its processes have the environment in which the server was started: hand them the test's. (A fork of the test's own process
+    would copy locks that other threads hold.)
+    """
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    names = ["pytest", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.pyplot", "sklearn.datasets", "utils.training"]
+    context.set_forkserver_preload(names)
+    return context
 
 
 @pytest.fixture(autouse=True)

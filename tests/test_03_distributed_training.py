@@ -1,6 +1,5 @@
 """Distributed training: the sums are right, several processes are one, and under torchrun a project needs no change."""
 
-import multiprocessing
 import os
 import re
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import lesson
+from conftest import lesson, processes
 from torch.utils.data import DistributedSampler
 
 from project1_mnist import train
@@ -22,7 +21,6 @@ from utils import checkpoint, distributed, paths
 from utils.lesson import LessonError
 
 ROOT = Path(__file__).resolve().parents[1]
-PRELOAD = ["pytest", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.pyplot", "sklearn.datasets", "utils.training"]
 DEALT_OUT = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE")
 SETTINGS = {"source": "sample", "epochs": 5, "lr": 0.1, "seed": 0, "device": "cpu"}
 
@@ -36,8 +34,7 @@ def training():
 def quickly(monkeypatch):
     """Where there is a fork server it imports torch once for all processes; the lesson itself starts new ones everywhere."""
     if sys.platform == "linux":
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
+        context = processes()
         start = distributed.start
         monkeypatch.setattr(distributed.multiprocessing, "get_context", lambda _: context)
         monkeypatch.setattr(distributed, "start", lambda count, *work: start(count, in_our_environment, dict(os.environ), *work))

@@ -26,7 +26,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from utils.lesson import LessonError
+from utils.lesson import LessonError, silence
 from utils.seeding import random_state, restore_random_state
 
 SECONDS_TO_ANSWER = 60.0  # how long a process waits for the others; PyTorch's own 30 minutes look like a run that hangs
@@ -76,7 +76,7 @@ def processes() -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         dist.init_process_group(backend, store=_store, rank=number, world_size=count, timeout=patience)
         _meetings = 0
-        with contextlib.nullcontext() if is_main() else _silent():
+        with contextlib.nullcontext() if is_main() else silence():
             yield
         meet()
         _arrive("the door", wait=is_main())  # process 0 may be the one that keeps the store: it leaves last
@@ -116,12 +116,6 @@ def _member(number: int, count: int, port: int, results: Any, work: Callable, ar
     os.environ |= {name: str(value) for name, value in {**place, "TORCHELASTIC_USE_AGENT_STORE": True}.items()}
     torch.set_num_threads(1)
     results.put((number, work(*arguments)))
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
 
 
 def _end_with_the_others(*_) -> None:

@@ -77,7 +77,7 @@ def run(main: Callable[..., dict[str, float] | None], all_cores: bool = False) -
     def parsed(**arguments):
         return arguments
 
-    with contextlib.nullcontext() if _reports() else _silence():
+    with contextlib.nullcontext() if _reports() else silence(errors=True):
         arguments = tyro.cli(parsed, prog=f"python -m study run {_command(file)}")
     try:
         with _processes():
@@ -117,9 +117,10 @@ def _reports() -> bool:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+def silence(errors: bool = False) -> Iterator[None]:
+    """Let what is printed inside vanish, and what goes to standard error as well if `errors`."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        with contextlib.redirect_stderr(nowhere) if errors else contextlib.nullcontext():
             yield
 
 

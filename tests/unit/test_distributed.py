@@ -7,13 +7,13 @@ tests/test_03_distributed_training.py starts torchrun itself.
 import functools
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import sys
 import time
 from pathlib import Path
 
+import conftest
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -28,9 +28,7 @@ from utils.plotting import save_figure
 from utils.seeding import seed_everything
 from utils.training import classification_loss, evaluate, fit
 
-# Where there is a fork server, it imports torch once for all. (A fork of this process would copy locks of other tests' threads.)
-PROCESSES = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-PROCESSES.set_forkserver_preload(["pytest", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.pyplot", "utils.training"])
+PROCESSES = conftest.processes()
 
 
 def in_process(number: int, count: int, port: int, folder: Path, action, patience: float, environment: dict[str, str]) -> None:
