@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.datasets import Images, Source, mnist
+from utils.datasets import Images, Source, mnist, nearest_mean_accuracy
 from utils.lesson import check, run
 from utils.plotting import label, save_figure
 
@@ -237,9 +237,7 @@ def main(steps: int = 300, stop: int = 130, every: int = 10, source: Source = "a
     draw_figure(losses, stop)
     check(away["nothing"] == 0, "the run that went on from the file ends with other weights")
 
-    means = torch.stack([rest.images[rest.labels == digit].float().mean(dim=0) for digit in range(10)])  # (10, 1, 28, 28)
-    nearest = torch.cdist(data.test.images.flatten(1).float(), means.flatten(1)).argmin(dim=1)
-    baseline = (nearest == data.test.labels).float().mean().item()
+    baseline = nearest_mean_accuracy(rest, data.test)
     check(scores["best"] > max(0.1, baseline), f"{scores['best']:.3f} are right, {baseline:.3f} by the nearest mean")
     results = {"accuracy": scores["best"], "accuracy_last": scores["last"], "baseline_accuracy": baseline}
     return results | {f"away_without_{name.replace(' ', '_')}": value for name, value in away.items()}
