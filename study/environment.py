@@ -123,7 +123,7 @@ def satisfied_here(files: list[Path]) -> bool:
         return False
     for file in files:
         for line in file.read_text(encoding="utf-8").splitlines():
-            line = line.partition("#")[0].strip()
+            line = line.partition("#")[0].partition(" --hash=")[0].strip()
             if not line or line.startswith("-"):  # `-e .` is not needed: `study run` puts the folder on the path itself
                 continue
             try:
@@ -269,8 +269,12 @@ def _install_packages(root: Path, wanted: Stamp) -> None:
     if wanted.cpu and sys.platform != "darwin":  # macOS has no CUDA, so its ordinary wheels are the small ones
         torch = ["torch", "torchvision", "torchaudio", "--index-url", CPU_WHEELS]
         _pip(root, *torch, *(["--force-reinstall", "--no-deps"] if _has_cuda_wheels(root) else []))
-    files = [argument for file in requirement_files(root, wanted.extras) for argument in ("-r", file.name)]
-    _pip(root, *files)
+    ordinary, hashed = [], []  # pip wants hashes of everything in a call or of nothing
+    for file in requirement_files(root, wanted.extras):
+        (hashed if b"--hash=" in file.read_bytes() else ordinary).extend(["-r", file.name])
+    _pip(root, *ordinary)
+    if hashed:  # uploads by third parties: these very files, and nothing that they would bring along
+        _pip(root, "--no-deps", "--require-hashes", *hashed)
 
 
 def _has_cuda_wheels(root: Path) -> bool:

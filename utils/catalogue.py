@@ -3,6 +3,8 @@
     python -m study data            what is on disk
     python -m study data mnist      fetch it
 
+An archive is never unpacked to disk: it is read as it is, so that no path inside it can lead out of the folder.
+
 A file that you put into datasets/ or $STUDY_DATA_DIR yourself is only ever read. What we delete is our own unfinished
 download, and a download that turns out not to be the file it should be.
 """
@@ -18,6 +20,7 @@ import sys
 import threading
 import time
 import urllib.request
+import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,12 +46,25 @@ DAMAGED_DOWNLOAD = (
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to download: gzip-compressed on the server, unpacked on disk."""
+    """One file to download.
 
-    name: str  # as it lies on disk, unpacked
-    bytes: int  # unpacked
-    md5: str  # of the unpacked file
-    packed_bytes: int  # what is downloaded
+    Attributes:
+        name: As it lies on disk. An archive stays packed: it is read as it is.
+        bytes: Its size on disk.
+        md5: Its checksum, or None where nobody publishes one.
+        packed_bytes: What is downloaded, for a file that the server keeps as `name`.gz; None where it sends the file itself.
+        members: For a zip without a published checksum: the beginnings of paths that it must hold.
+    """
+
+    name: str
+    bytes: int
+    md5: str | None
+    packed_bytes: int | None = None
+    members: tuple[str, ...] = ()
+
+    @property
+    def download_bytes(self) -> int:
+        return self.packed_bytes or self.bytes
 
 
 @dataclass(frozen=True)
@@ -74,10 +90,12 @@ class Entry:
     @property
     def bytes(self) -> int:
         """How much is downloaded."""
-        return sum(file.packed_bytes for file in self.files)
+        return sum(file.download_bytes for file in self.files)
 
 
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _MNIST_FOLDERS = ("MNIST/raw", "mnist/raw", "MNIST", "mnist", "mnist_png")
+_CIFAR10_FOLDERS = ("cifar10", "CIFAR10", "cifar-10", "CIFAR-10", "CIFAR-10-images")
 
 CATALOGUE = {
     "mnist": Entry(
@@ -99,9 +117,53 @@ CATALOGUE = {
         places=(
             *(f"{folder}/train-images-idx3-ubyte{ending}" for folder in _MNIST_FOLDERS for ending in ("", ".gz")),
             *(f"{folder}/{split}" for folder in _MNIST_FOLDERS for split in ("train", "training")),
-            *(f"{name}{ending}" for name in ("mnist", "MNIST", "mnist_png") for ending in (".zip", ".tar", ".tar.gz", ".tgz")),
+            *(f"{name}{ending}" for name in ("mnist", "MNIST", "mnist_png") for ending in _ARCHIVES),
         ),
         sample="scikit-learn's digits: 1,797 real handwritten digits, 8x8",
+    ),
+    "cifar10": Entry(
+        name="cifar10",
+        title="CIFAR-10: 50,000 + 10,000 pictures of animals and vehicles, 32x32 in colour",
+        licence="none stated; its author asks to cite Krizhevsky (2009)",
+        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
+        folder="cifar10",
+        files=(RemoteFile("cifar-10-python.tar.gz", 170_498_071, "c58f30108f718f92721af3b95e74349a"),),
+        mirrors=("https://www.cs.toronto.edu/~kriz/",),
+        places=(
+            *(
+                f"{folder}{name}"
+                for name in ("cifar-10-batches-py", "cifar-10-python.tar.gz", "cifar-10-batches-bin", "cifar-10-binary.tar.gz")
+                for folder in ("", *(f"{folder}/" for folder in _CIFAR10_FOLDERS))
+            ),
+            *(f"{folder}/train{ending}" for folder in _CIFAR10_FOLDERS for ending in ("", ".zip")),
+            *(f"{name}{ending}" for name in _CIFAR10_FOLDERS for ending in _ARCHIVES),
+        ),
+        sample="picture book: 10 classes of drawn objects on photographs, 32x32, drawn when they are needed",
+    ),
+    "hymenoptera": Entry(
+        name="hymenoptera",
+        title="Hymenoptera: 244 + 153 photographs of ants and bees",
+        licence="none stated; photographs from the web, for study",
+        homepage="https://docs.pytorch.org/tutorials/beginner/transfer_learning_tutorial.html",
+        folder="hymenoptera",
+        # Nobody publishes a checksum: what comes must be a whole zip with the four folders.
+        files=(
+            RemoteFile(
+                "hymenoptera_data.zip",
+                47_286_322,
+                md5=None,
+                members=tuple(f"hymenoptera_data/{split}/{name}/" for split in ("train", "val") for name in ("ants", "bees")),
+            ),
+        ),
+        mirrors=("https://download.pytorch.org/tutorial/",),
+        places=(
+            "hymenoptera_data/train",
+            "hymenoptera/hymenoptera_data/train",
+            "hymenoptera/train",
+            "hymenoptera/hymenoptera_data.zip",
+            *(f"{name}{ending}" for name in ("hymenoptera_data", "hymenoptera") for ending in _ARCHIVES),
+        ),
+        sample="picture book: two classes of it that are hard to tell apart, drawn at the same size",
     ),
 }
 
@@ -118,7 +180,8 @@ def find(name: str) -> Path | None:
 def fetch(name: str) -> Path:
     """Download a data set into datasets/, unless it is there already.
 
-    Every file is checked against the official checksum before it gets its name; files that are there are kept.
+    Every file is checked against the official checksum, where there is one, before it gets its name; files that are there
+    are kept.
 
     Returns:
         The folder.
@@ -136,9 +199,9 @@ def fetch(name: str) -> Path:
 
 def _download(entry: Entry, file: RemoteFile, target: Path) -> None:
     """Fetch one file from the mirror that answers first; try the others if it sends something else."""
-    packed = target.with_name(f"{file.name}.{os.getpid()}.part")
+    received = target.with_name(f"{file.name}.{os.getpid()}.part")
     unpacked = target.with_name(f"{file.name}.{os.getpid()}.unpacked.part")
-    urls = [f"{mirror}{file.name}.gz" for mirror in entry.mirrors]
+    urls = [f"{mirror}{file.name}{'.gz' if file.packed_bytes else ''}" for mirror in entry.mirrors]
     problem = ""
     try:
         while urls:
@@ -147,20 +210,39 @@ def _download(entry: Entry, file: RemoteFile, target: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with response:
-                    _receive(response, packed, f"{entry.name}: {file.name}", file.packed_bytes)
-                with gzip.open(packed, "rb") as source, open(unpacked, "wb") as sink:
-                    shutil.copyfileobj(source, sink, ONE_MEGABYTE)
+                    _receive(response, received, f"{entry.name}: {file.name}", file.download_bytes)
+                if file.packed_bytes:
+                    with gzip.open(received, "rb") as source, open(unpacked, "wb") as sink:
+                        shutil.copyfileobj(source, sink, ONE_MEGABYTE)
             except DAMAGED_DOWNLOAD as error:
-                problem = f"{url} sent {_description(packed)} ({error or type(error).__name__})"
+                problem = f"{url} sent {_description(received)} ({error or type(error).__name__})"
                 continue
-            if checksum(unpacked) == file.md5:
-                os.replace(unpacked, target)
+            whole = unpacked if file.packed_bytes else received
+            wrong = _difference(whole, file)
+            if not wrong:
+                os.replace(whole, target)
                 return
-            problem = f"{url} sent a file with another checksum"
+            problem = f"{url} sent {wrong}"
         raise LessonError(f"{entry.name} could not be downloaded: {problem}; what came was thrown away. Try again later")
     finally:
-        packed.unlink(missing_ok=True)
+        received.unlink(missing_ok=True)
         unpacked.unlink(missing_ok=True)
+
+
+def _difference(path: Path, file: RemoteFile) -> str:
+    """What is wrong with a file that was received; nothing is an empty text."""
+    if file.md5 is not None:
+        return "" if checksum(path) == file.md5 else _description(path, otherwise="a file with another checksum")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # reads everything and compares the checksums inside the zip
+            names = archive.namelist()
+    except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError, NotImplementedError):
+        return _description(path)
+    if damaged:
+        return f"a zip in which {damaged} is damaged"
+    missing = [member for member in file.members if not any(name.startswith(member) for name in names)]
+    return f"a zip without {missing[0]}" if missing else ""
 
 
 def _first_answer(urls: Sequence[str], entry: Entry, problem: str) -> tuple[str, http.client.HTTPResponse]:
@@ -213,12 +295,12 @@ def _receive(response: http.client.HTTPResponse, target: Path, title: str, expec
         raise http.client.IncompleteRead(b"", response.length)
 
 
-def _description(file: Path) -> str:
+def _description(file: Path, otherwise: str = "an incomplete file") -> str:
     """What a failed download looks like, for the error message."""
     start = file.read_bytes()[:100].lstrip().lower() if file.exists() else b""
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page instead of data; does this network ask for a login?"
-    return "an incomplete file"
+    return otherwise
 
 
 def checksum(file: Path) -> str:

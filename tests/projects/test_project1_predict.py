@@ -17,11 +17,12 @@ from torch import Tensor
 from project1_mnist import predict
 from project1_mnist.data import mean_and_std, training_batches
 from project1_mnist.model import Net
-from project1_mnist.picture import PictureError, digit_from, open_picture
+from project1_mnist.picture import digit_from
 from study.processes import child_environment
 from utils import datasets, paths
 from utils.checkpoint import save_model
 from utils.lesson import LessonError
+from utils.pictures import PictureError, open_picture
 from utils.training import classification_loss, fit
 
 LINES = [(0.3, 0.2), (0.7, 0.2), (0.45, 0.8)]  # a 7, as shares of the picture's sides

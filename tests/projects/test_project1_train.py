@@ -294,11 +294,11 @@ class TestMeasuring:
 class TestLookingInside:
     def test_grad_cam_a_second_time(self, network, digits):
         pixels, classes = to_pixels(digits.test.images[:6]), torch.tensor([0, 1, 2, 3, 4, 9])
-        heat = evaluate.grad_cam(network, pixels, classes)
+        second_convolution = [layer for layer in network.features if isinstance(layer, nn.Conv2d)][1]
+        heat = evaluate.grad_cam(network, second_convolution, pixels, classes)
         assert heat.shape == (6, 28, 28)
         assert heat.min() >= 0 and heat.max() <= 1
 
-        second_convolution = [layer for layer in network.features if isinstance(layer, nn.Conv2d)][1]
         for i, digit in enumerate(classes.tolist()):
             kept = []
             hook = second_convolution.register_forward_hook(lambda _, __, output, kept=kept: kept.append(output))
@@ -312,7 +312,7 @@ class TestLookingInside:
             torch.testing.assert_close(heat[i], expected / expected.max().clamp_min(1e-8), atol=1e-4, rtol=1e-3)
 
     def test_grad_cam_leaves_no_gradients(self, network, digits):
-        evaluate.grad_cam(network, to_pixels(digits.test.images[:2]), torch.tensor([0, 1]))
+        evaluate.grad_cam(network, network.features[4], to_pixels(digits.test.images[:2]), torch.tensor([0, 1]))
         assert all(parameter.grad is None for parameter in network.parameters())
 
     def test_layer_by_layer_ends_where_the_network_does(self, network, digits):

@@ -1,15 +1,18 @@
 """utils.catalogue: downloads that end in the right file or in one sentence, against a server on this machine."""
 
+import dataclasses
 import errno
 import gzip
 import hashlib
 import http.server
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,17 @@ from utils.lesson import LessonError
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = {"letters": bytes(range(256)) * 400, "answers": b"yes no " * 30}
 PACKED = {name: gzip.compress(content) for name, content in CONTENT.items()}
+
+
+def zipped(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"a picture " * 50)
+    return buffer.getvalue()
+
+
+ARCHIVES = {"batches.tar.gz": gzip.compress(bytes(range(256)) * 90), "insects.zip": zipped("train/ants/1.jpg", "val/bees/2.jpg")}
 HTML = b"<!DOCTYPE html><html><body>Please log in to this network</body></html>"
 
 
@@ -29,7 +43,7 @@ class Mirrors(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         _, behaviour, file = self.path.split("/")
-        content = PACKED[file.removesuffix(".gz")]
+        content = ARCHIVES.get(file) or PACKED[file.removesuffix(".gz")]
         self.server.asked.append(self.path)
         if behaviour == "silent":  # accepts, and says nothing
             self.server.closing.wait()
@@ -46,8 +60,10 @@ class Mirrors(http.server.BaseHTTPRequestHandler):
             self.answer(content[:-20])
         elif behaviour == "scrambled":
             self.answer(content[:30] + bytes(255 - byte for byte in content[30:]))
+        elif behaviour == "spoilt":  # some bytes in the middle of a picture; the zip's list of contents is whole
+            self.answer(content[:80] + bytes(255 - byte for byte in content[80:120]) + content[120:])
         elif behaviour == "other":
-            self.answer(gzip.compress(b"something else"))
+            self.answer(zipped("train/wasps/1.jpg") if file.endswith("zip") else gzip.compress(b"something else"))
         else:
             time.sleep(0.1 if behaviour == "late" else 0)
             self.answer(content)
@@ -206,6 +222,57 @@ class TestFailure:
         assert everything_in(without_data) == {"tiny/raw/answers": b"perhaps"}
 
 
+class TestArchives:
+    """An archive is kept as it is: the pictures are read out of it."""
+
+    @pytest.fixture
+    def fetch(self, fetch, server, monkeypatch):
+        def fetch_archive(name: str, *mirrors: str):
+            md5 = None if name.endswith(".zip") else hashlib.md5(ARCHIVES[name]).hexdigest()
+            members = ("train/ants/", "val/bees/") if md5 is None else ()
+            file = RemoteFile(name, len(ARCHIVES[name]), md5, members=members)
+            entry = dataclasses.replace(tiny(server, *mirrors), files=(file,), places=(f"tiny/raw/{name}",))
+            monkeypatch.setitem(CATALOGUE, "tiny", entry)
+            return catalogue.fetch("tiny")
+
+        return fetch_archive
+
+    @pytest.mark.parametrize("name", ARCHIVES)
+    def test_stays_packed(self, fetch, without_data, server, name):
+        fetch(name, "good")
+        assert everything_in(without_data) == {f"tiny/raw/{name}": ARCHIVES[name]}
+        assert server.asked == [f"/good/{name}"]
+        assert catalogue.find("tiny") == without_data / "tiny" / "raw" / name
+        assert CATALOGUE["tiny"].bytes == len(ARCHIVES[name])
+
+    @pytest.mark.parametrize("name", ARCHIVES)
+    @pytest.mark.parametrize("bad", ["missing", "stops", "login", "cut", "scrambled", "other"])
+    def test_one_bad_mirror_does_not_matter(self, fetch, without_data, bad, name):
+        fetch(name, bad, "late")
+        assert everything_in(without_data) == {f"tiny/raw/{name}": ARCHIVES[name]}
+
+    @pytest.mark.parametrize(
+        "name, bad, told",
+        [
+            ("batches.tar.gz", "login", "web page instead of data"),
+            ("batches.tar.gz", "stops", "incomplete"),
+            ("batches.tar.gz", "cut", "another checksum"),
+            ("batches.tar.gz", "other", "another checksum"),
+            ("insects.zip", "login", "web page instead of data"),
+            ("insects.zip", "stops", "incomplete"),
+            ("insects.zip", "cut", "incomplete"),
+            ("insects.zip", "scrambled", "damaged|incomplete"),
+            ("insects.zip", "spoilt", "a zip in which train/ants/1.jpg is damaged"),
+            ("insects.zip", "other", "a zip without train/ants/"),
+        ],
+    )
+    def test_failure_is_one_sentence_and_leaves_nothing(self, fetch, without_data, name, bad, told):
+        with pytest.raises(LessonError, match=told) as error:
+            fetch(name, bad)
+        assert "\n" not in str(error.value) and str(error.value).startswith("tiny could not be downloaded")
+        assert everything_in(without_data) == {}
+
+
 class TestFind:
     def test_own_folder_comes_before_the_shared_one(self, without_data, tmp_path, monkeypatch):
         shared = tmp_path / "공유 data"
@@ -218,6 +285,16 @@ class TestFind:
 
     def test_sizes_add_up(self):
         assert CATALOGUE["mnist"].bytes == 9_912_422 + 28_881 + 1_648_877 + 4_542
+        assert CATALOGUE["cifar10"].bytes == 170_498_071
+
+    @pytest.mark.parametrize("name", CATALOGUE)
+    def test_what_is_fetched_is_found(self, without_data, name):
+        """The place where a download lands is among those that are searched."""
+        folder = without_data / CATALOGUE[name].folder
+        folder.mkdir(parents=True)
+        for file in CATALOGUE[name].files:
+            (folder / file.name).touch()
+        assert catalogue.find(name) == folder / CATALOGUE[name].files[0].name
 
     @pytest.mark.real_data("mnist")
     def test_official_checksums_are_right(self):

@@ -1,0 +1,57 @@
+"""Opening pictures that somebody else made: any file may come, and none of them may stop or fill the computer."""
+
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from utils.lesson import LessonError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not all that Pillow knows: for EPS it would start a program
+MEGAPIXELS = 50  # the most that is decoded
+HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1")  # how photos of an iPhone begin, after four bytes
+
+
+class PictureError(LessonError):
+    """A picture that cannot be used. `kind` says why in one word: unreadable, damaged, too_large, or a project's own."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+def open_picture(source: Path | str | bytes) -> Image.Image:
+    """Open and decode a picture.
+
+    Args:
+        source: A file, or its content.
+
+    Raises:
+        PictureError: It is no picture, it is cut off, or it has more than 50 megapixels, which its header tells before anything
+            is decoded: a file of a few kilobytes can claim to be a picture that fills the memory.
+        OSError: There is no such file, or it may not be read.
+    """
+    name = "what was sent" if isinstance(source, bytes) else str(source)
+    file = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+    with file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about damaged notes in the header and its own, higher limit
+        try:
+            picture = Image.open(file, formats=FORMATS)  # reads the header only
+            megapixels = picture.width * picture.height / 1e6
+        except Image.DecompressionBombError:
+            megapixels = float("inf")
+        except UnidentifiedImageError:
+            file.seek(4)
+            if file.read(8) in HEIC:
+                raise PictureError("unreadable", f"{name} is a HEIC photo, which cannot be read; save it as JPEG first") from None
+            raise PictureError("unreadable", f"{name} is not a picture; PNG, JPEG, WebP, GIF, BMP and TIFF can be read") from None
+        except (OSError, SyntaxError, ValueError, EOFError):
+            raise PictureError("damaged", f"{name} is damaged: its header cannot be read; save or copy it again") from None
+        if megapixels > MEGAPIXELS:
+            raise PictureError("too_large", f"{name} has more than {MEGAPIXELS} megapixels; make it smaller first")
+        try:
+            picture.load()
+        except (OSError, SyntaxError, ValueError, EOFError):  # Pillow's decoders raise all of these
+            raise PictureError("damaged", f"{name} is cut off or damaged; save or copy it again") from None
+    return picture

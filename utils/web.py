@@ -1,0 +1,155 @@
+"""What every page of the course shares: one HTML file and its security headers, one place to listen at, errors in one sentence.
+
+    with listen(host, port) as listening:
+        app = create_app("MNIST", Path(__file__).with_name("page.html"), only_this_computer=host in LOOPBACK)
+
+        @app.post("/predict")
+        async def predict(request: Request) -> dict:
+            return answer(await read_body(request, most_bytes=2_000_000))
+
+        serve(app, listening)
+
+An endpoint raises LessonError where something cannot be done; the page gets {"error": one sentence, "kind": one word} as JSON.
+"""
+
+import base64
+import errno
+import hashlib
+import re
+import socket
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+
+from utils.lesson import LessonError, check
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")  # the names under which only this computer reaches itself
+STATUS = {"too_large": 413, "unreadable": 415}  # HTTP status for each `kind` of error; 422 for all others
+
+
+class RequestError(LessonError):
+    """A request that cannot be answered. `kind` says why in one word, for the page to say it in its reader's language."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+def create_app(title: str, page: Path, only_this_computer: bool = True) -> FastAPI:
+    """Make a web application that shows one page at "/" and tells a LessonError as JSON.
+
+    Args:
+        title: Its name.
+        page: The HTML file, with its script and style inside.
+        only_this_computer: Refuse requests that came by another name than this computer's own. A page on the internet can make
+            its own name point to 127.0.0.1 and then talk to us from the reader's browser (DNS rebinding).
+    """
+    html = page.read_text(encoding="utf-8")
+    headers = security_headers(html)
+    # Pages of documentation would come from the internet, and there are two or three addresses to document.
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+    if only_this_computer:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
+
+    @app.get("/")
+    async def show_page() -> HTMLResponse:
+        return HTMLResponse(html, headers=headers)
+
+    @app.exception_handler(LessonError)
+    async def tell(request: Request, error: LessonError) -> JSONResponse:
+        kind = getattr(error, "kind", "other")
+        return JSONResponse({"error": str(error), "kind": kind}, STATUS.get(kind, 422))
+
+    return app
+
+
+def security_headers(html: str) -> dict[str, str]:
+    """HTTP headers with which a browser takes nothing into the page that is not in the page."""
+    return {
+        "Content-Security-Policy": content_security_policy(html),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+
+
+def content_security_policy(html: str) -> str:
+    """Allow the page's own script and style, by their hash, and nothing from anywhere else.
+
+    (https://developer.mozilla.org/docs/Web/HTTP/CSP)
+    """
+    script, style = (
+        " ".join(f"'sha256-{_sha256(text)}'" for text in re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL))
+        for tag in ("script", "style")
+    )
+    return (
+        f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+async def read_body(request: Request, most_bytes: int) -> bytes:
+    """Read what was sent.
+
+    Raises:
+        RequestError: It is more than `most_bytes`, or announces more; then it is not read to its end. Or its sender has gone.
+    """
+    too_large = RequestError("too_large", f"what was sent has more than {most_bytes / 1e6:g} MB; make it smaller first")
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > most_bytes:
+        raise too_large
+    content = bytearray()
+    try:
+        async for chunk in request.stream():  # a body sent in chunks announces nothing
+            content += chunk
+            if len(content) > most_bytes:
+                raise too_large
+    except ClientDisconnect:
+        raise RequestError("damaged", "the connection ended before what was sent did") from None
+    return bytes(content)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the port, so that what goes wrong is told before the server starts.
+
+    Raises:
+        LessonError: The port is taken, or no port; the host is not this computer.
+    """
+    check(0 <= port <= 65535, f"--port {port}: ports are numbered from 0 to 65535; 0 takes a free one")
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise LessonError(
+                f"port {port} of {host} is taken, perhaps by this page in another terminal; choose another one with --port"
+            ) from None
+        reason = error.strerror.split(" (while")[0]
+        raise LessonError(f"cannot listen on --host {host} --port {port}: {reason}") from None
+
+
+def serve(app: FastAPI, listening: socket.socket, host: str) -> None:
+    """Say where the page is, and serve it until Ctrl-C.
+
+    Args:
+        app: What `create_app` made.
+        listening: What `listen` opened.
+        host: What it was opened with.
+    """
+    port = listening.getsockname()[1]
+    print(f"open        http://{f'[{host}]' if ':' in host else host}:{port}")
+    if host not in LOOPBACK:
+        print("            everyone who reaches this computer over the network can use it")
+    print("stop        Ctrl-C", flush=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3))
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:  # uvicorn has closed everything and hands the Ctrl-C on
+        print("stopped")
