@@ -239,7 +239,8 @@ def main(
     path = folder / "model.pt"
     about = {"name": recipe["model"], "classes": data.classes, "source": data.source, "seed": seed}
     # The accuracy of one look at each image: that is how predict.py and app.py use the network.
-    save_model(path, network, **about, accuracy=results["accuracy_without_tta"])
+    about |= {"accuracy": results["accuracy_without_tta"], "temperature": evaluation.temperature_for(network, validation, where)}
+    save_model(path, network, **about)
     again = make_model(recipe["model"], len(data.classes))
     load_model(path, again, where)
     check(_same_weights(network, again), f"{paths.short(path)} does not hold what was saved")

@@ -68,6 +68,7 @@ def _directions(start: float, end: float, steps: int) -> list[Point]:
 
 
 def boat(pen: Pen, r: Random) -> None:
+    """A hull with a mast, and a sail before it, behind it, or both."""
     deck, bottom = r.uniform(0.3, 0.55), r.uniform(0.8, 1)
     mast = r.uniform(-0.25, 0.2)
     top = r.uniform(-1, -0.75)
@@ -85,6 +86,7 @@ def boat(pen: Pen, r: Random) -> None:
 
 
 def car(pen: Pen, r: Random) -> None:
+    """A car from the side: body, cabin, two windows, two wheels."""
     roof, waist, floor = r.uniform(-0.75, -0.5), r.uniform(-0.12, 0.05), r.uniform(0.4, 0.5)
     front, back = r.uniform(0.35, 0.65), r.uniform(-0.95, -0.55)
     cabin = [(back, waist), (back + r.uniform(0.05, 0.3), roof), (front - r.uniform(0.2, 0.35), roof), (front, waist)]
@@ -103,6 +105,7 @@ def car(pen: Pen, r: Random) -> None:
 
 
 def house(pen: Pen, r: Random) -> None:
+    """A front with a gable or hipped roof, a door, windows, and perhaps a chimney."""
     eaves = r.uniform(-0.3, 0.05)
     wall = r.uniform(0.65, 0.85)
     if r.random() < 0.6:
@@ -119,6 +122,7 @@ def house(pen: Pen, r: Random) -> None:
 
 
 def tree(pen: Pen, r: Random) -> None:
+    """A trunk with one of four crowns: a fir's, a round one, one of several balls, a stone pine's."""
     trunk = r.uniform(0.07, 0.17)
     kind = r.randrange(4)
     pen.polygon([(-trunk * 0.7, -0.2), (trunk * 0.7, -0.2), (trunk * 1.3, 1), (-trunk * 1.3, 1)], pen.second)
@@ -144,6 +148,7 @@ def tree(pen: Pen, r: Random) -> None:
 
 
 def flower(pen: Pen, r: Random) -> None:
+    """Five to eight petals round a centre, on a bent stem with up to two leaves."""
     head = r.uniform(-0.45, -0.3)
     bend = r.uniform(-0.2, 0.2)
     pen.line([(0, head), (bend, 0.4), (0, 1)], 0.1, pen.third)
@@ -164,6 +169,7 @@ def flower(pen: Pen, r: Random) -> None:
 
 
 def fish(pen: Pen, r: Random) -> None:
+    """A body with a tail and an eye; fins and stripes as they come."""
     height, back = r.uniform(0.4, 0.65), r.uniform(-0.5, -0.35)
     pen.polygon(
         [(back + 0.15, 0), (-1, -r.uniform(0.4, 0.65)), (r.uniform(-0.85, -0.7), 0), (-1, r.uniform(0.4, 0.65))], pen.second
@@ -183,6 +189,7 @@ def fish(pen: Pen, r: Random) -> None:
 
 
 def bird(pen: Pen, r: Random) -> None:
+    """Body, head, beak, tail, two legs, and a wing that is raised or folded."""
     for x in (-0.05, 0.2):
         pen.line([(x, 0.4), (x + 0.05, 1)], 0.07, pen.third)
     lift = r.uniform(-0.25, 0.2)
@@ -199,6 +206,7 @@ def bird(pen: Pen, r: Random) -> None:
 
 
 def cup(pen: Pen, r: Random) -> None:
+    """A cup with a handle; a saucer, a stripe and steam as they come."""
     top, base = r.uniform(-0.6, -0.35), r.uniform(0.35, 0.6)
     handle = arc(0.55, 0.1, r.uniform(0.35, 0.45), r.uniform(0.3, 0.4), -80, 80, 12)
     pen.line(handle, r.uniform(0.13, 0.19), pen.main)
@@ -215,6 +223,7 @@ def cup(pen: Pen, r: Random) -> None:
 
 
 def umbrella(pen: Pen, r: Random) -> None:
+    """A dome with a scalloped edge on a stick, with a hooked handle or without."""
     edge, top = r.uniform(-0.2, 0.1), r.uniform(-0.95, -0.75)
     bend = r.choice((-1, 1)) * 0.13
     hook = arc(bend, 0.8, 0.13, 0.17, 180 if bend > 0 else 0, 0 if bend > 0 else 180, 8) if r.random() < 0.75 else []
@@ -233,6 +242,7 @@ def umbrella(pen: Pen, r: Random) -> None:
 
 
 def mushroom(pen: Pen, r: Random) -> None:
+    """A stalk under a dome, with spots or without."""
     edge, top = r.uniform(-0.05, 0.2), r.uniform(-0.95, -0.75)
     stalk = r.uniform(0.1, 0.32)
     foot = stalk * r.uniform(1, 1.4)

@@ -1,0 +1,111 @@
+"""Exercises · 연습문제: networks for pictures, and what to do with few of them
+
+Put your code where it says TODO, then:  python -m study check 04
+Stuck?  python -m study hint weight_gradient
+"""
+
+import torch  # noqa: F401  (for your code)
+import torch.nn.functional as F  # noqa: F401  (for your code)
+from torch import Tensor, nn
+
+
+def weight_gradient(x: Tensor, upstream: Tensor) -> Tensor:
+    """Return the gradient of a convolution's weight, by one call of F.conv2d. Without autograd and without loops.
+
+    The convolution was out = F.conv2d(x, weight), without padding, stride 1.
+
+    Args:
+        x: (batch, channels, height, width) float.
+        upstream: The derivative of the loss by out, (batch, outs, height - k + 1, width - k + 1).
+
+    Returns:
+        (outs, channels, k, k).
+    """
+    raise NotImplementedError  # TODO
+
+
+def merge_kernels(first: Tensor, second: Tensor) -> Tensor:
+    """Return the one weight that does what two convolutions in a row do: F.conv2d(F.conv2d(x, first), second).
+
+    Args:
+        first: (middle, ins, k, k) float.
+        second: (outs, middle, l, l) float.
+
+    Returns:
+        (outs, ins, k + l - 1, k + l - 1).
+    """
+    raise NotImplementedError  # TODO
+
+
+def plan_sizes(size: int, layers: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
+    """Work out, for layer after layer, how large its output is and how much of the picture one of its numbers has seen.
+
+    Args:
+        size: Height (and width) of the picture.
+        layers: (kernel, stride, padding, dilation) of each layer.
+
+    Returns:
+        For every layer its output's height, and the height of its receptive field in pixels of the picture. What a number sees
+        of the padding counts as seen.
+
+    Raises:
+        ValueError: A window is larger than what it slides over, padding included.
+    """
+    raise NotImplementedError  # TODO
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Return how much to pad before and behind, as TensorFlow's "SAME" does, whose weights PyTorch users often meet.
+
+    The output shall have ceil(size / stride) places. Of all that make it so, take the smallest sum of both paddings, at least 0;
+    and if it is odd, the one more comes behind.
+
+    Args:
+        size: Height or width of the input.
+        kernel: Of the kernel, in the same direction.
+        stride: At least 1.
+        dilation: At least 1.
+    """
+    raise NotImplementedError  # TODO
+
+
+def max_pool_backward(x: Tensor, upstream: Tensor, size: int) -> Tensor:
+    """Return the gradient of F.max_pool2d(x, size) with respect to x. Without autograd.
+
+    The windows do not overlap; of several equal maxima in a window the first one gets all, in reading order.
+
+    Args:
+        x: (batch, channels, height, width) float; height and width are multiples of size.
+        upstream: The derivative of the loss by the output, (batch, channels, height / size, width / size).
+        size: Height, width and stride of the window.
+
+    Returns:
+        As x.
+    """
+    raise NotImplementedError  # TODO
+
+
+def merge_statistics(counts: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of a batch of which several processes have a part each, without seeing the batch.
+
+    That is what nn.SyncBatchNorm sends round. All variances are divided by the count, not by the count less one.
+
+    Args:
+        counts: (processes,) int64, how many numbers of each channel a process has; at least 1.
+        means: (processes, channels) float, of its part.
+        variances: (processes, channels) float, of its part.
+
+    Returns:
+        (channels,) and (channels,), of the whole.
+    """
+    raise NotImplementedError  # TODO
+
+
+def fold_into_linear(norm: nn.BatchNorm1d, linear: nn.Linear) -> nn.Linear:
+    """Return one linear layer that computes linear(norm(x)) in eval mode: here the norm comes before, not behind.
+
+    Args:
+        norm: With weight, bias and running statistics; it stays as it is.
+        linear: With a bias; it stays as it is.
+    """
+    raise NotImplementedError  # TODO
