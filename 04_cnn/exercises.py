@@ -4,7 +4,7 @@ Put your code where it says TODO, then:  python -m study check 04
 Stuck?  python -m study hint weight_gradient
 """
 
-import torch  # noqa: F401  (for your code)
+import torch
 import torch.nn.functional as F  # noqa: F401  (for your code)
 from torch import Tensor, nn
 
@@ -107,5 +107,85 @@ def fold_into_linear(norm: nn.BatchNorm1d, linear: nn.Linear) -> nn.Linear:
     Args:
         norm: With weight, bias and running statistics; it stays as it is.
         linear: With a bias; it stays as it is.
+    """
+    raise NotImplementedError  # TODO
+
+
+def auto_contrast(images: Tensor) -> Tensor:
+    """Stretch every channel of every image so that its smallest number becomes 0 and its largest 1. Without loops.
+
+    A channel whose numbers are all the same stays as it is.
+
+    Args:
+        images: (n, channels, height, width) float from 0 to 1; they stay as they are.
+
+    Returns:
+        (n, channels, height, width) float.
+    """
+    raise NotImplementedError  # TODO
+
+
+def flip_boxes(boxes: Tensor, which: Tensor, width: int) -> Tensor:
+    """Mirror bounding boxes together with their images: a label that says where must change when the image does. Without loops.
+
+    Args:
+        boxes: (n, k, 4) float, k boxes in each of n images: left, top, right, bottom in pixels, counted from the image's left and
+            upper edge; the right edge of the image is at `width`. They stay as they are.
+        which: (n,) bool, True where the image is mirrored left to right.
+        width: Of every image.
+
+    Returns:
+        (n, k, 4) float, again left, top, right, bottom with left no larger than right.
+    """
+    raise NotImplementedError  # TODO
+
+
+def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+    """Return the mean cross entropy of a batch that was mixed by mixup, from class numbers, without making targets of them.
+
+    Image i keeps `share[i]` of itself and has 1 - share[i] of image number `partner[i]` laid over it; its target is mixed alike.
+    No tensor of targets (n, classes) is needed: cross entropy is linear in the target.
+
+    Args:
+        logits: (n, classes) float, of the mixed images.
+        labels: (n,) int64, of the images before mixing.
+        partner: (n,) int64, numbers of images in the batch.
+        share: (n,) float from 0 to 1.
+
+    Returns:
+        A scalar, from which the gradient flows back to the logits.
+    """
+    raise NotImplementedError  # TODO
+
+
+def split_by_origin(origins: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Choose test images so that no copy of a training image is among them: all copies of an image go to the same side.
+
+    Of the k different origins, round(share * k) are drawn by chance, each as likely as any other, whether it has one copy or a
+    hundred. What is drawn comes from `generator` alone.
+
+    Args:
+        origins: (m,) int64: image i is a copy of the original number origins[i]; any numbers, in any order.
+        share: Of the originals that go to the test set, from 0 to 1.
+        generator: For the draw.
+
+    Returns:
+        (m,) bool, True for the test set.
+    """
+    raise NotImplementedError  # TODO
+
+
+def paired_gain(with_it: list[float], without: list[float]) -> tuple[float, float]:
+    """Return the mean gain over seeds and its standard error, comparing seed by seed.
+
+    The i-th numbers of both lists come from the same seed: same images, same start. The standard error is the standard deviation
+    of the gains (divided by their number minus one, before the root) over the root of their number.
+
+    Args:
+        with_it: An accuracy for each seed, at least two.
+        without: As many.
+
+    Returns:
+        (mean gain, standard error), Python floats.
     """
     raise NotImplementedError  # TODO

@@ -72,3 +72,39 @@ def fold_into_linear(norm: nn.BatchNorm1d, linear: nn.Linear) -> nn.Linear:
         folded.weight.copy_(linear.weight * factor)  # (outs, ins) · (ins,): column by column
         folded.bias.copy_(linear.weight @ offset + linear.bias)
     return folded
+
+
+def auto_contrast(images: Tensor) -> Tensor:
+    # amin over height and width keeps a number for each channel of each image. Where nothing differs, 0 / 0 would be nan: such a
+    # channel is given the range 1 and the lowest number 0, which leaves it alone.
+    low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)  # (n, channels, 1, 1)
+    flat = low == high
+    return (images - low.masked_fill(flat, 0)) / (high - low).masked_fill(flat, 1)
+
+
+def flip_boxes(boxes: Tensor, which: Tensor, width: int) -> Tensor:
+    # x becomes width - x, and what was the right edge is the left one now: the two change places.
+    left, top, right, bottom = boxes.unbind(dim=2)  # (n, k) each
+    mirrored = torch.stack([width - right, top, width - left, bottom], dim=2)
+    return torch.where(which.view(-1, 1, 1), mirrored, boxes)
+
+
+def mixed_cross_entropy(logits: Tensor, labels: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+    # The shares differ from image to image, so they have to come before the mean: reduction="none" keeps the losses apart.
+    own = F.cross_entropy(logits, labels, reduction="none")  # (n,)
+    other = F.cross_entropy(logits, labels[partner], reduction="none")
+    return (share * own + (1 - share) * other).mean()
+
+
+def split_by_origin(origins: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    # Draw among originals, not among copies, and give every copy the fate of its original.
+    different = origins.unique()
+    order = torch.randperm(len(different), generator=generator)
+    chosen = different[order[: round(share * len(different))]]
+    return torch.isin(origins, chosen)
+
+
+def paired_gain(with_it: list[float], without: list[float]) -> tuple[float, float]:
+    # What both share, lucky images or an unlucky start, falls out of the difference; that is why it varies less than either.
+    gains = torch.tensor(with_it, dtype=torch.float64) - torch.tensor(without, dtype=torch.float64)
+    return gains.mean().item(), (gains.std() / len(gains) ** 0.5).item()

@@ -153,3 +153,105 @@ def test_fold_into_linear(answers):
         expected = linear(norm.eval()(x)).detach()
         expect(folded(x), expected, call=f"fold_into_linear(norm, linear from {features} to {outs})(x)")
         expect({**norm.state_dict(), **linear.state_dict()}, before, call="norm and linear afterwards")
+
+
+def test_auto_contrast(answers):
+    """Hint: amin and amax over two dimensions, with keepdim. What is 0 / 0, and what may stand there instead?
+
+    힌트: 두 차원에 대한 amin과 amax, 그리고 keepdim. 0 / 0은 무엇이 되고, 그 자리에 무엇을 두면 되는가?
+    """
+    image = torch.tensor([[0.2, 0.4], [0.6, 0.3]])
+    expect(
+        answers.auto_contrast(image.view(1, 1, 2, 2)),
+        torch.tensor([[0.0, 0.5], [1.0, 0.25]]).view(1, 1, 2, 2),
+        call="auto_contrast([[[[0.2, 0.4], [0.6, 0.3]]]])",
+    )
+    flat = torch.tensor([0.7, 0.0]).view(1, 2, 1, 1).expand(1, 2, 3, 3)
+    expect(answers.auto_contrast(flat), flat.clone(), call="auto_contrast(channels of nothing but 0.7 and 0)")
+    images = torch.rand(4, 3, 5, 6, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
+    before = images.clone()
+    got = answers.auto_contrast(images)
+    expect(images, before, call="the images afterwards")
+    expected = torch.stack([torch.stack([(c - c.min()) / (c.max() - c.min()) for c in image]) for image in images])
+    expect(got, expected, call="auto_contrast(4 images of 3 channels)", atol=1e-5)
+
+
+def test_flip_boxes(answers):
+    """Hint: x becomes width - x. Which of the two is the left edge then?
+
+    힌트: x는 width - x가 된다. 그러면 둘 가운데 어느 쪽이 왼쪽 변인가?
+    """
+    boxes = torch.tensor([[[0.0, 1.0, 4.0, 5.0]], [[2.0, 0.0, 3.0, 9.0]]])
+    before = boxes.clone()
+    got = answers.flip_boxes(boxes, torch.tensor([True, False]), 10)
+    expected = torch.tensor([[[6.0, 1.0, 10.0, 5.0]], [[2.0, 0.0, 3.0, 9.0]]])
+    expect(got, expected, call="flip_boxes([[[0, 1, 4, 5]], [[2, 0, 3, 9]]], [True, False], width 10)")
+    expect(boxes, before, call="the boxes afterwards")
+    corners = torch.rand(5, 3, 2, 2, generator=torch.Generator().manual_seed(0)).sort(dim=2).values * 32
+    boxes = corners.flatten(2)  # left, top, right, bottom
+    which = torch.tensor([True, False, True, True, False])
+    once = answers.flip_boxes(boxes, which, 32)
+    expect(bool((once[..., 0] <= once[..., 2]).all()), True, call="whether left is never larger than right")
+    expect(answers.flip_boxes(once, which, 32), boxes, call="flip_boxes(flip_boxes(boxes))", atol=1e-4)
+
+
+def test_mixed_cross_entropy(answers):
+    """Hint: cross_entropy twice, with reduction="none". Where do the shares belong, before the mean or after it?
+
+    힌트: reduction="none"으로 cross_entropy를 두 번. share는 평균하기 전에 곱하는가, 평균한 뒤에 곱하는가?
+    """
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 4, generator=generator)
+    labels, partner = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([3, 3, 0, 2, 1, 5])
+    for name, share in (("1", torch.ones(6)), ("0", torch.zeros(6)), ("between", torch.rand(6, generator=generator))):
+        one_hot = F.one_hot(labels, 4).float()
+        targets = share.view(-1, 1) * one_hot + (1 - share.view(-1, 1)) * one_hot[partner]
+        ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        got, expected = answers.mixed_cross_entropy(ours, labels, partner, share), F.cross_entropy(theirs, targets)
+        expect(got, expected, call=f"mixed_cross_entropy(6 images, shares {name})")
+        got.backward()
+        expected.backward()
+        expect(ours.grad, theirs.grad, call=f"the gradient of the logits, shares {name}", atol=1e-5)
+    used = names_used(answers.mixed_cross_entropy) & {"one_hot", "eye", "scatter", "scatter_"}
+    expect(", ".join(sorted(used)) or "nothing", "nothing", call="what mixed_cross_entropy uses and should do without")
+
+
+def test_split_by_origin(answers):
+    """Hint: which origins are there, each once? Draw among those; torch.isin brings the copies along.
+
+    힌트: 서로 다른 원본에는 무엇이 있는가? 그 가운데에서 뽑고, 사본은 torch.isin으로 데려온다.
+    """
+    origins = torch.tensor([5, 5, 5, 9, 2, 2, 7, 9])
+    state = torch.get_rng_state()
+    counts = dict.fromkeys([2, 5, 7, 9], 0)
+    for seed in range(200):
+        test = answers.split_by_origin(origins, 0.5, torch.Generator().manual_seed(seed))
+        expect((test.dtype, tuple(test.shape)), (torch.bool, (8,)), call="dtype and shape of split_by_origin(8 images)")
+        chosen, kept = set(origins[test].tolist()), set(origins[~test].tolist())
+        expect(sorted(chosen & kept), [], call="origins on both sides of split_by_origin([5, 5, 5, 9, 2, 2, 7, 9], 0.5)")
+        expect(len(chosen), 2, call="how many of the 4 origins split_by_origin(..., share=0.5) chooses")
+        for origin in chosen:
+            counts[origin] += 1
+    fair = all(60 <= count <= 140 for count in counts.values())
+    expect(fair, True, call=f"whether every origin is as likely as another (chosen in 200 draws: {counts})")
+    twice = [answers.split_by_origin(origins, 0.5, torch.Generator().manual_seed(3)) for _ in range(2)]
+    expect(twice[0], twice[1], call="split_by_origin with the same generator seed again")
+    expect(torch.equal(state, torch.get_rng_state()), True, call="whether the global generator was left alone")
+    for share, count in ((0.0, 0), (1.0, 8)):
+        test = answers.split_by_origin(origins, share, torch.Generator().manual_seed(0))
+        expect(int(test.sum()), count, call=f"test images of split_by_origin(8 images, share={share})")
+
+
+def test_paired_gain(answers):
+    """Hint: subtract first, seed by seed; then mean and standard deviation. Which of torch's defaults divides by n - 1?
+
+    힌트: 먼저 시드마다 뺀 다음 평균과 표준편차를 구한다. torch에서 n - 1로 나누는 것은 어느 쪽인가?
+    """
+    expect(answers.paired_gain([0.5, 0.7], [0.4, 0.4]), (0.2, 0.1), call="paired_gain([0.5, 0.7], [0.4, 0.4])")
+    expect(
+        answers.paired_gain([0.30, 0.52, 0.71, 0.40], [0.28, 0.50, 0.69, 0.38]),
+        (0.02, 0.0),
+        call="paired_gain([0.30, 0.52, 0.71, 0.40], [0.28, 0.50, 0.69, 0.38])",
+        atol=1e-6,
+    )
+    expect(answers.paired_gain([0.1, 0.2, 0.6], [0.3, 0.3, 0.3]), (0.0, 0.152753), call="paired_gain([0.1, 0.2, 0.6], [0.3] * 3)")
