@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 from unittest.mock import patch
@@ -35,8 +35,9 @@ from project2_cifar10 import train
 from project2_cifar10.data import TrainingBatches, mirror_half, plain_batches
 from project2_cifar10.evaluate import mean_logits, views
 from project2_cifar10.model import Classifier
-from utils import datasets, paths
+from utils import datasets, device, paths
 from utils.datasets import Images
+from utils.device import autocast
 from utils.evaluation import look
 from utils.lesson import check, run
 from utils.plotting import label, save_figure
@@ -254,6 +255,13 @@ def ablation(preset: str, epochs: int | None, seeds: int, rows: tuple[str, ...])
     return functools.reduce(dict.__or__, (summary(name, values) for name, values in found.items()))
 
 
+@contextlib.contextmanager
+def in_float32() -> Iterator[None]:
+    """Compute as on a CPU without bfloat16."""
+    with patch.object(device, "has_bfloat16", lambda _: False), patch.object(train, "has_bfloat16", lambda _: False):
+        yield
+
+
 def _train_and_measure(row: str, recipe: dict, seed: int, training: Images, validation: Images) -> tuple[float, float, float]:
     """CPU seconds of training, and accuracy in percent with and without test-time augmentation."""
     started = time.process_time()
@@ -271,10 +279,10 @@ def _train_and_measure(row: str, recipe: dict, seed: int, training: Images, vali
         schedule = None
     smoothing = 0.0 if row == "no label smoothing" else train.SMOOTHING
     loss = functools.partial(train.smoothed_loss, smoothing=smoothing)
-    with patch.object(train, "has_bfloat16", lambda device: False) if row == "float32" else contextlib.nullcontext():
+    with in_float32() if row == "float32" else contextlib.nullcontext():
         fit(model, batches, optimizer, loss, epochs=recipe["epochs"], scheduler=schedule)
     seconds = time.process_time() - started
-    with train.precision(CPU):
+    with autocast(CPU, on_cpu=True):
         logits = look(model, validation.images, CPU, views(tta=True))
     answers = mean_logits(logits).argmax(dim=1), logits[0].argmax(dim=1)
     return seconds, *(100 * (answer == validation.labels).float().mean().item() for answer in answers)
@@ -292,8 +300,8 @@ def record(steps: int, seed: int = 0) -> dict[str, float]:
     training = datasets.cifar10("real").train
     recipe = train.PRESETS["record"]
     curves: dict[str, list[tuple[float, float]]] = {}
-    for name, in_bfloat16 in (("bfloat16", train.has_bfloat16(CPU)), ("float32", False)):
-        with patch.object(train, "has_bfloat16", lambda device, answer=in_bfloat16: answer):
+    for name, precision in (("bfloat16", contextlib.nullcontext()), ("float32", in_float32())):
+        with precision:
             seed_everything(seed)
             model, batches, optimizer, schedule = train.prepare(training, 10, recipe, seed, CPU)
             curves[name], answers = [], []

@@ -1,6 +1,7 @@
 """Where the tensors live and the arithmetic is done."""
 
 import contextlib
+import ctypes
 import os
 import platform
 from pathlib import Path
@@ -75,12 +76,36 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def autocast(device: torch.device) -> contextlib.AbstractContextManager:
-    """Mixed precision where it helps: bfloat16 on GPUs that compute in it, nothing elsewhere.
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16, and does not only imitate them."""
+    if device.type == "cpu":
+        return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
-    bfloat16 has the range of float32, so no loss scaling is needed. On a CPU it helps only where the processor computes in it
-    (03_training/speed_and_memory.py measures that), and elsewhere it is slower than float32: it is left to the reader.
+
+def autocast(device: torch.device, on_cpu: bool = False) -> contextlib.AbstractContextManager:
+    """Mixed precision where it helps: bfloat16 on devices that compute in it, nothing elsewhere.
+
+    bfloat16 has the range of float32, so no loss scaling is needed.
+
+    Args:
+        device: Where the arithmetic is done.
+        on_cpu: On a CPU too, if it has bfloat16. Large convolutions then take about half the time
+            (03_training/speed_and_memory.py measures that). Off, a lesson's numbers are alike on all CPUs.
     """
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+    if has_bfloat16(device) and (device.type != "cpu" or on_cpu):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def keep_memory() -> None:
+    """Let this process keep the memory that tensors give back, for the tensors of the next step. Linux with glibc only.
+
+    By default glibc returns each large block to the system, and the system fills it with zeros, page by page, before it is used
+    again. The price: the process stays as large as it has ever been. See mallopt(3).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+        library = ctypes.CDLL(None)
+        library.mallopt(mmap_max, 0)
+        library.mallopt(trim_threshold, 2**31 - 1)

@@ -58,8 +58,8 @@ def run(main: Callable[..., dict[str, float] | None], all_cores: bool = False) -
 
     Args:
         main: The lesson; returns a flat dict of numbers, or None where there is nothing to report.
-        all_cores: Use every core. Without it PyTorch gets one thread: on small tensors, threads wait for one another
-            longer than they work.
+        all_cores: For long runs on large tensors: every core, and memory that is kept (`utils.device.keep_memory`). Without it
+            PyTorch gets one thread: on small tensors, threads wait for one another longer than they work.
     """
     file = Path(inspect.getsourcefile(main) or "lesson")
     for stream in (sys.stdout, sys.stderr):
@@ -135,7 +135,7 @@ def _processes() -> contextlib.AbstractContextManager:
 def _run(main: Callable, file: Path, arguments: dict, all_cores: bool) -> None:
     """Call main, then print and record what came out."""
     _mentioned.clear()
-    _set_threads(all_cores)
+    _prepare_torch(all_cores)
     started = time.perf_counter()
     results = main(**arguments)
     seconds = time.perf_counter() - started
@@ -155,9 +155,15 @@ def _run(main: Callable, file: Path, arguments: dict, all_cores: bool) -> None:
         print(f"{'written':8} {line}")
 
 
-def _set_threads(all_cores: bool) -> None:
+def _prepare_torch(all_cores: bool) -> None:
     torch = sys.modules.get("torch")  # a lesson that does not use torch need not wait for it
-    if torch is not None and not all_cores:
+    if torch is None:
+        return
+    if all_cores:
+        from utils.device import keep_memory
+
+        keep_memory()
+    else:
         torch.set_num_threads(1)
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from project2_cifar10 import train
 from project2_cifar10.data import plain_batches, to_pixels
 from project2_cifar10.model import make_model
-from utils import checkpoint, datasets, paths
+from utils import checkpoint, datasets, device, paths
 from utils.datasets import ImageData, Images
 from utils.lesson import LessonError
 
@@ -180,7 +180,7 @@ class TestCheckpoint:
 
 class TestRecipe:
     def test_loss_is_cross_entropy_of_softened_targets(self, monkeypatch):
-        monkeypatch.setattr(train, "has_bfloat16", lambda device: False)
+        monkeypatch.setattr(device, "has_bfloat16", lambda device: False)
         torch.manual_seed(0)
         network, pixels, labels = make_model("small").eval(), torch.rand(16, 3, 20, 20), torch.arange(16) % 10
         targets = torch.full((16, 10), 0.02)
@@ -193,7 +193,7 @@ class TestRecipe:
         network, (pixels, labels) = make_model("small"), vars(stripes(60, seed=3)).values()
         gradients = []
         for use_it in (False, True):
-            monkeypatch.setattr(train, "has_bfloat16", lambda device, use_it=use_it: use_it)
+            monkeypatch.setattr(device, "has_bfloat16", lambda device, use_it=use_it: use_it)
             network.zero_grad()
             loss = train.smoothed_loss(network, (to_pixels(pixels), labels))
             assert loss.dtype == torch.float32

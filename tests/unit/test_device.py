@@ -1,11 +1,14 @@
 """utils.device: a device that is there, or a sentence about why not."""
 
 import contextlib
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from utils import lesson
+from utils import device, lesson, paths
 from utils.device import autocast, describe, pick_device
 from utils.lesson import LessonError
 
@@ -90,9 +93,42 @@ class TestAutocast:
         with autocast(torch.device("cpu")):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
+    @pytest.mark.parametrize("has_it, expected", [(True, torch.bfloat16), (False, torch.float32)])
+    def test_cpu_computes_in_bfloat16_where_it_can_if_asked(self, monkeypatch, has_it, expected):
+        monkeypatch.setattr(device, "has_bfloat16", lambda _: has_it)
+        with autocast(torch.device("cpu"), on_cpu=True):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
     @needs_cuda
     def test_cuda_computes_in_bfloat16_where_it_can(self):
         expected = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
         ones = torch.ones(2, 2, device="cuda")
         with autocast(torch.device("cuda")):
             assert (ones @ ones).dtype == expected
+
+
+class TestKeepMemory:
+    COUNT_FAULTS = """
+import resource, torch
+from utils.device import keep_memory
+if {keep}:
+    keep_memory()
+for _ in range(40):
+    torch.ones(8 * 2**20)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+    def faults(self, keep: bool) -> int:
+        """Pages that the system had to find for 39 tensors of 32 MiB, one after the other, after a first one."""
+        code = self.COUNT_FAULTS.format(keep=keep)
+        done = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, encoding="utf-8", check=True)
+        first, *_, last = map(int, done.stdout.split())
+        return last - first
+
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to")
+    def test_memory_is_used_again(self):
+        assert 5 * self.faults(keep=True) < self.faults(keep=False)
+
+    @pytest.mark.skipif(platform.libc_ver()[0] == "glibc", reason="for systems without glibc")
+    def test_other_systems_are_left_alone(self):
+        device.keep_memory()
