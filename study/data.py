@@ -16,7 +16,10 @@ def show() -> None:
         if place:
             print(f"     {say('on disk', '위치')}: {place}")
         else:
-            print(f"     {say('fetch it', '받기')}: {companion()} data {name}  ({entry.bytes / 1e6:.1f} MB)")
+            if entry.files:
+                print(f"     {say('fetch it', '받기')}: {companion()} data {name}  ({entry.bytes / 1e6:.1f} MB)")
+            else:
+                print(f"     {say('put it there yourself', '직접 넣기')}: datasets/{entry.places[0]}")
             print(f"     {say('until then', '그 전까지')}: {entry.sample}")
         print(paint(f"     {say('licence', '라이선스')}: {entry.licence} · {say('source', '출처')}: {entry.homepage}", "dim"))
 

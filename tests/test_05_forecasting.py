@@ -131,12 +131,8 @@ class TestMain:
         assert results["stocks_ratio"] > 0.99
 
     @pytest.mark.slow  # five networks on 43,000 hours, about 60 s
-    @pytest.mark.real_data
+    @pytest.mark.real_data("beijing_pm25")
     def test_ten_percent_on_fine_dust(self, forecasting):
-        try:
-            forecasting.load("pm25")
-        except LessonError as error:
-            pytest.skip(str(error))
         results = forecasting.main(data="pm25", steps=120, lr=0.005, seeds=1, seed=0)
         assert results["pm25_ratio"] < 0.9
 

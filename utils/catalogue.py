@@ -1,4 +1,4 @@
-"""The data sets that can be downloaded: what they are, where they lie, how to fetch them. Standard library only.
+"""The data sets that lessons read: what they are, where they lie, how to fetch them. Standard library only.
 
     python -m study data            what is on disk
     python -m study data mnist      fetch it
@@ -73,6 +73,7 @@ class Entry:
 
     Attributes:
         folder: Where the download lands, below datasets/.
+        files: What is downloaded; none where nobody may pass the file on, or it lies behind a login: the reader puts it there.
         places: Paths below a data folder that show that the set is there, in order of preference.
         sample: What a lesson uses when the set is not there.
     """
@@ -165,6 +166,39 @@ CATALOGUE = {
         ),
         sample="picture book: two classes of it that are hard to tell apart, drawn at the same size",
     ),
+    "beijing_pm25": Entry(
+        name="beijing_pm25",
+        title="Beijing PM2.5: air quality and weather, hourly, 2010 to 2014",
+        licence="CC BY 4.0",
+        homepage="https://archive.ics.uci.edu/dataset/381/beijing+pm2+5+data",
+        folder="timeseries",
+        files=(),
+        mirrors=(),
+        places=("PRSA_data_2010.1.1-2014.12.31.csv", "timeseries/pollution.csv", "pollution.csv"),
+        sample="none; Seattle's weather, which is always there, is the default",
+    ),
+    "aapl": Entry(
+        name="aapl",
+        title="AAPL: daily prices of a share, 2006 to 2017",
+        licence="see its page",
+        homepage="https://www.kaggle.com/datasets/szrlee/stock-time-series-20050101-to-20171231",
+        folder="timeseries",
+        files=(),
+        mirrors=(),
+        places=("AAPL_2006-01-01_to_2018-01-01.csv", "timeseries/AAPL_2006-01-01_to_2018-01-01.csv"),
+        sample="none; monthly prices of five shares, which are always there, serve as well",
+    ),
+    "airline_passengers": Entry(
+        name="airline_passengers",
+        title="Airline passengers: thousands a month, 1949 to 1960 (Box and Jenkins, 1976)",
+        licence="none stated",
+        homepage="https://github.com/jbrownlee/Datasets",
+        folder="timeseries",
+        files=(),
+        mirrors=(),
+        places=("airline-passengers.csv", "timeseries/airline-passengers.csv"),
+        sample="none; Seattle's weather, which is always there, is the default",
+    ),
 }
 
 
@@ -187,9 +221,13 @@ def fetch(name: str) -> Path:
         The folder.
 
     Raises:
-        LessonError: No server answered, or what came is not the data set.
+        LessonError: No server answered, or what came is not the data set; or it cannot be downloaded at all.
     """
     entry = CATALOGUE[name]
+    if not entry.files:
+        raise LessonError(
+            f"{name} cannot be fetched from here: get {entry.places[0]} from {entry.homepage} and put it into datasets/"
+        )
     folder = paths.ROOT / "datasets" / entry.folder
     for file in entry.files:
         if not (folder / file.name).exists():

@@ -150,6 +150,7 @@ class TestData:
     def test_table(self, study, tmp_path):
         output = study("data").stdout
         assert "[--] mnist" in output and "CC BY-SA" in output and "data mnist" in output and "MB" in output
+        assert "data beijing_pm25" not in output and "datasets/PRSA_data_2010.1.1-2014.12.31.csv" in output
         place = tmp_path / "own data" / "MNIST" / "raw" / "train-images-idx3-ubyte"
         place.parent.mkdir(parents=True)
         place.touch()

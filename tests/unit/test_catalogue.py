@@ -287,7 +287,7 @@ class TestFind:
         assert CATALOGUE["mnist"].bytes == 9_912_422 + 28_881 + 1_648_877 + 4_542
         assert CATALOGUE["cifar10"].bytes == 170_498_071
 
-    @pytest.mark.parametrize("name", CATALOGUE)
+    @pytest.mark.parametrize("name", [name for name, entry in CATALOGUE.items() if entry.files])
     def test_what_is_fetched_is_found(self, without_data, name):
         """The place where a download lands is among those that are searched."""
         folder = without_data / CATALOGUE[name].folder
@@ -295,6 +295,15 @@ class TestFind:
         for file in CATALOGUE[name].files:
             (folder / file.name).touch()
         assert catalogue.find(name) == folder / CATALOGUE[name].files[0].name
+
+    @pytest.mark.parametrize("name", [name for name, entry in CATALOGUE.items() if not entry.files])
+    def test_what_cannot_be_fetched_is_said_to_be_put_there(self, without_data, name):
+        place = CATALOGUE[name].places[0]
+        with pytest.raises(LessonError, match=f"cannot be fetched from here: get {place} from http") as error:
+            catalogue.fetch(name)
+        assert "\n" not in str(error.value)
+        (without_data / place).touch()
+        assert catalogue.find(name) == without_data / place
 
     @pytest.mark.real_data("mnist")
     def test_official_checksums_are_right(self):

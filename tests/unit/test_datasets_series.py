@@ -184,12 +184,9 @@ class TestFilesOfTheReaders:
         with pytest.raises(LessonError, match="no column cbwd, pm2.5"):
             beijing_pm25()
 
-    @pytest.mark.real_data
+    @pytest.mark.real_data("beijing_pm25", "aapl", "airline_passengers")
     def test_real_files(self):
-        try:
-            air, apple, passengers = beijing_pm25("real"), aapl("real"), airline_passengers("real")
-        except LessonError as error:
-            pytest.skip(str(error))
+        air, apple, passengers = beijing_pm25("real"), aapl("real"), airline_passengers("real")
         assert air.values.shape == (43_824, 11) and np.isnan(air.values[:, 0]).sum() == 2067 and len(air.gaps()) == 0
         assert (
             apple.values.shape == (3019, 5)

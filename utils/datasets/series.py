@@ -20,25 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import paths
+from utils import catalogue, paths
 from utils.datasets.sources import Source
 from utils.lesson import LessonError, explain, mention
 
 PERIODS = {"hour": 24, "day": 365, "business day": 5, "week": 52, "month": 12}
 MISSING = ("", "na", "nan", "null", "none")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-# Where the files lie below a data folder, and where they come from.
-PLACES = {
-    "beijing_pm25": ("timeseries/pollution.csv", "pollution.csv", "PRSA_data_2010.1.1-2014.12.31.csv"),
-    "aapl": ("timeseries/AAPL_2006-01-01_to_2018-01-01.csv", "AAPL_2006-01-01_to_2018-01-01.csv"),
-    "airline_passengers": ("timeseries/airline-passengers.csv", "airline-passengers.csv"),
-}
-HOMEPAGES = {
-    "beijing_pm25": "https://archive.ics.uci.edu/dataset/381/beijing+pm2+5+data",
-    "aapl": "https://www.kaggle.com/datasets/szrlee/stock-time-series-20050101-to-20171231",
-    "airline_passengers": "https://github.com/jbrownlee/Datasets",
-}
 
 
 @dataclass(frozen=True)
@@ -396,11 +384,11 @@ def airline_passengers(source: Source = "auto") -> Series:
 
 
 def _find(name: str, flag: str, source: Source) -> Path:
-    places = (folder / place for folder in paths.data_folders() for place in PLACES[name])
-    path = None if source == "sample" else next((place for place in places if place.exists()), None)
+    path = None if source == "sample" else catalogue.find(name)
     if path is None:
+        entry = catalogue.CATALOGUE[name]
         raise LessonError(
-            f"{name} has no sample and its file is not here: put {PLACES[name][-1]} ({HOMEPAGES[name]}) into datasets/ or "
+            f"{name} has no sample and its file is not here: put {entry.places[0]} ({entry.homepage}) into datasets/ or "
             f"$STUDY_DATA_DIR; seattle_weather and monthly_prices need no file"
         )
     return path
