@@ -111,6 +111,68 @@ def fold_into_linear(norm: nn.BatchNorm1d, linear: nn.Linear) -> nn.Linear:
     raise NotImplementedError  # TODO
 
 
+def convolution_matrix(kernel: Tensor, size: int) -> Tensor:
+    """Return the matrix that does to a flattened picture what the convolution with one kernel does. Without torch.nn.functional.
+
+    The convolution has stride 1 and as much padding with zeros as keeps the picture's size. Like PyTorch's it does not turn the
+    kernel round: kernel[0, 0] meets the pixel above and to the left.
+
+    Args:
+        kernel: (k, k) float, k odd.
+        size: Width and height of the picture.
+
+    Returns:
+        (size², size²) float: the row of an output pixel holds the weights that it gives to all input pixels.
+    """
+    raise NotImplementedError  # TODO
+
+
+def macro_f1(confusion: Tensor) -> float:
+    """Return the mean over the classes of F1, the harmonic mean of a class's precision and recall.
+
+    Every class counts alike, however rare. A class that neither occurs nor is ever answered is left out; one that occurs or is
+    answered, but never rightly, has an F1 of 0.
+
+    Args:
+        confusion: (classes, classes) int64; row i, column j is how many pictures of class i were taken for class j. Not all 0.
+
+    Returns:
+        A Python float.
+    """
+    raise NotImplementedError  # TODO
+
+
+def adaptive_calibration_error(confidence: Tensor, right: Tensor, bins: int) -> float:
+    """Return the calibration error with bins that hold equally many answers, instead of being equally wide.
+
+    Sort the answers by confidence and cut them into bins, as equal in number as can be; where it does not come out even, the
+    first bins have one more. Take the distance between each bin's mean confidence and its share of right answers, and average
+    these distances, each weighted by the number of answers in its bin.
+
+    Args:
+        confidence: (n,) float, no two alike.
+        right: (n,) bool.
+        bins: 1 to n.
+
+    Returns:
+        A Python float from 0 to 1.
+    """
+    raise NotImplementedError  # TODO
+
+
+def output_shapes(model: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
+    """Return the shape of what each layer puts out, by the layer's name, in the order in which they are called.
+
+    Layers are the modules that have no modules inside. The model is called once, with x, and stays as it was: in its mode, and
+    without any hooks of yours, even if the call fails.
+
+    Args:
+        model: Each of its layers puts out one tensor, and is called once.
+        x: What the model takes.
+    """
+    raise NotImplementedError  # TODO
+
+
 def auto_contrast(images: Tensor) -> Tensor:
     """Stretch every channel of every image so that its smallest number becomes 0 and its largest 1. Without loops.
 
@@ -187,5 +249,79 @@ def paired_gain(with_it: list[float], without: list[float]) -> tuple[float, floa
 
     Returns:
         (mean gain, standard error), Python floats.
+    """
+    raise NotImplementedError  # TODO
+
+
+class OnFrozen(nn.Module):
+    """A head on a frozen backbone. It stays frozen whatever the training loop does: nn.Module.train is called on all of it.
+
+    The backbone's weights get no gradient, and its batch norms neither use nor change statistics of a batch: not after
+    `model.train()`, not after `model.eval()` and `model.train()` again. The head takes part in both as usual.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module):
+        super().__init__()
+        raise NotImplementedError  # TODO
+
+    def train(self, mode: bool = True) -> "OnFrozen":
+        """Switch to training mode, or with mode=False to eval mode; return the model itself, as nn.Module.train does."""
+        raise NotImplementedError  # TODO
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From pictures to the head's logits."""
+        raise NotImplementedError  # TODO
+
+
+def parameter_groups(stages: nn.Sequential, head: nn.Module, lr: float, share: float, fall: float) -> list[dict]:
+    """Return what an optimizer takes for discriminative learning rates: a list of {"params": [...], "lr": ...}, the head first.
+
+    The head learns with lr, the last stage with lr · share, the stage before it with lr · share · fall, the one before that with
+    lr · share · fall², and so on. A parameter that is frozen (requires_grad is False) is in no group. A stage without parameters
+    to train has no group, but counts in the depth.
+
+    Args:
+        stages: From the pictures to the features, in this order.
+        head: What comes after them.
+        lr: The head's learning rate.
+        share: The last stage's, as a share of it.
+        fall: From a stage to the one before it.
+    """
+    raise NotImplementedError  # TODO
+
+
+def neighbour_vote(pool: Tensor, labels: Tensor, queries: Tensor, k: int) -> Tensor:
+    """Classify by the k nearest neighbours: each of them votes for its class with its cosine similarity to the query as weight.
+
+    Args:
+        pool: (n, width) float, features whose labels are known, none of them all zeros.
+        labels: (n,) int64.
+        queries: (m, width) float, none of them all zeros.
+        k: 1 to n. A negative similarity is a vote against the class.
+
+    Returns:
+        (m,) int64: the class with the largest sum of votes, among those of the k neighbours.
+    """
+    raise NotImplementedError  # TODO
+
+
+def draw_episode(
+    labels: Tensor, ways: int, shots: int, queries: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Draw what few-shot methods are compared on: some classes, a few examples of each to learn from, and others to answer.
+
+    Everything is drawn from `generator`, every choice being as likely as any other. Of classes with fewer than shots + queries
+    examples none is drawn.
+
+    Args:
+        labels: (n,) int64, any class numbers.
+        ways: How many classes.
+        shots: Examples of each to learn from.
+        queries: Other examples of each to answer.
+        generator: For all random numbers.
+
+    Returns:
+        The classes (ways,), and indices into labels: support (ways, shots) and query (ways, queries), row i of class i. No index
+        is in both.
     """
     raise NotImplementedError  # TODO

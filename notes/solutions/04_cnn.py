@@ -74,6 +74,57 @@ def fold_into_linear(norm: nn.BatchNorm1d, linear: nn.Linear) -> nn.Linear:
     return folded
 
 
+def convolution_matrix(kernel: Tensor, size: int) -> Tensor:
+    # Output pixel (i, j) gives kernel[a, b] to input pixel (i + a - k//2, j + b - k//2), if there is one: what lies outside is
+    # padding, a zero, and has no column.
+    k = len(kernel)
+    matrix = torch.zeros(size, size, size, size, dtype=kernel.dtype)  # from (row, column) to (row, column)
+    for i in range(size):
+        for j in range(size):
+            for a in range(k):
+                for b in range(k):
+                    row, column = i + a - k // 2, j + b - k // 2
+                    if 0 <= row < size and 0 <= column < size:
+                        matrix[i, j, row, column] = kernel[a, b]
+    return matrix.view(size**2, size**2)
+
+
+def macro_f1(confusion: Tensor) -> float:
+    # The harmonic mean of TP/(TP+FP) and TP/(TP+FN) is 2·TP / ((TP+FP) + (TP+FN)): column sum plus row sum. Written like this
+    # there is no 0/0 except for the classes that are to be left out.
+    both = confusion.sum(dim=0) + confusion.sum(dim=1)
+    there = both > 0
+    return (2 * confusion.diagonal()[there] / both[there]).mean().item()
+
+
+def adaptive_calibration_error(confidence: Tensor, right: Tensor, bins: int) -> float:
+    # tensor_split gives the first parts one more. (chunk does not: 10 in 4 chunks are 3, 3, 3, 1.) Weighting a bin's distance by
+    # its number of answers undoes the division in its means.
+    order = confidence.argsort()
+    pairs = zip(confidence[order].tensor_split(bins), right[order].float().tensor_split(bins), strict=True)
+    return sum((sure.sum() - hits.sum()).abs().item() for sure, hits in pairs) / len(confidence)
+
+
+def output_shapes(model: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
+    # The hook gets the module, not its name: the name has to be bound when the hook is made (name=name), or all hooks would see
+    # the last one. `finally` also runs when the model raises.
+    shapes, handles = {}, []
+    for name, module in model.named_modules():
+        if not list(module.children()):
+
+            def keep(module: nn.Module, given: tuple, output: Tensor, name: str = name) -> None:
+                shapes[name] = tuple(output.shape)
+
+            handles.append(module.register_forward_hook(keep))
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
 def auto_contrast(images: Tensor) -> Tensor:
     # amin over height and width keeps a number for each channel of each image. Where nothing differs, 0 / 0 would be nan: such a
     # channel is given the range 1 and the lowest number 0, which leaves it alone.
@@ -108,3 +159,58 @@ def paired_gain(with_it: list[float], without: list[float]) -> tuple[float, floa
     # What both share, lucky images or an unlucky start, falls out of the difference; that is why it varies less than either.
     gains = torch.tensor(with_it, dtype=torch.float64) - torch.tensor(without, dtype=torch.float64)
     return gains.mean().item(), (gains.std() / len(gains) ** 0.5).item()
+
+
+class OnFrozen(nn.Module):
+    # requires_grad_(False) takes care of the weights. Batch norms look at the mode instead, and fit() calls model.train() before
+    # every epoch: so train() itself has to put the backbone back. eval() needs nothing of its own, it calls train(False).
+    def __init__(self, backbone: nn.Module, head: nn.Module):
+        super().__init__()
+        self.backbone, self.head = backbone.requires_grad_(False), head
+        self.train()
+
+    def train(self, mode: bool = True) -> "OnFrozen":
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.backbone(x))
+
+
+def parameter_groups(stages: nn.Sequential, head: nn.Module, lr: float, share: float, fall: float) -> list[dict]:
+    # enumerate over the reversed stages counts the depth, and a stage that is left out has been counted all the same. The lists
+    # are made at once: a generator would be empty after the test whether there is anything in it.
+    rates = [lr, *(lr * share * fall**depth for depth in range(len(stages)))]
+    groups = []
+    for part, rate in zip([head, *reversed(stages)], rates, strict=True):
+        trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+        if trained:
+            groups.append({"params": trained, "lr": rate})
+    return groups
+
+
+def neighbour_vote(pool: Tensor, labels: Tensor, queries: Tensor, k: int) -> Tensor:
+    # The cosine is the product of unit vectors, so one matrix product has all similarities. Classes that no neighbour has start
+    # at -inf and stay there: with 0 they would win against a sum of negative votes.
+    similarity, nearest = (F.normalize(queries, dim=1) @ F.normalize(pool, dim=1).T).topk(k, dim=1)  # (m, k) each
+    classes = int(labels.max()) + 1
+    votes = torch.zeros(len(queries), classes).scatter_add(1, labels[nearest], similarity)
+    voted = torch.zeros(len(queries), classes).scatter(1, labels[nearest], 1.0)
+    return votes.masked_fill(voted == 0, -torch.inf).argmax(dim=1)
+
+
+def draw_episode(
+    labels: Tensor, ways: int, shots: int, queries: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    # One permutation of a class's examples, cut in two, is what keeps support and queries apart. torch.unique gives the classes
+    # that there are: they need not be 0 to n - 1.
+    found, counts = labels.unique(return_counts=True)
+    enough = found[counts >= shots + queries]
+    classes = enough[torch.randperm(len(enough), generator=generator)[:ways]]
+    rows = []
+    for number in classes:
+        members = (labels == number).nonzero().flatten()
+        rows.append(members[torch.randperm(len(members), generator=generator)[: shots + queries]])
+    drawn = torch.stack(rows)  # (ways, shots + queries)
+    return classes, drawn[:, :shots], drawn[:, shots:]

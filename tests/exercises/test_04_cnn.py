@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 import torch.nn.functional as F
 from exercises.checking import Wrong, expect, names_used
@@ -155,6 +156,87 @@ def test_fold_into_linear(answers):
         expect({**norm.state_dict(), **linear.state_dict()}, before, call="norm and linear afterwards")
 
 
+def test_convolution_matrix(answers):
+    """Hint: output pixel (i, j) gives kernel[a, b] to input pixel (i + a - k//2, j + b - k//2). What if that lies outside?
+
+    힌트: 출력 픽셀 (i, j)는 입력 픽셀 (i + a - k//2, j + b - k//2)에 kernel[a, b]를 준다. 그 픽셀이 이미지 밖이면?
+    """
+    kernel = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
+    expected = torch.tensor([[5.0, 6.0, 8.0, 9.0], [4.0, 5.0, 7.0, 8.0], [2.0, 3.0, 5.0, 6.0], [1.0, 2.0, 4.0, 5.0]])
+    got = answers.convolution_matrix(kernel, 2)
+    expect(got, expected, call="convolution_matrix([[1, 2, 3], [4, 5, 6], [7, 8, 9]], size=2)")
+    expect(answers.convolution_matrix(torch.tensor([[3.0]]), 2), 3 * torch.eye(4), call="convolution_matrix([[3]], size=2)")
+    generator = torch.Generator().manual_seed(0)
+    for k, size in ((3, 5), (5, 4), (5, 7)):
+        kernel, x = torch.randn(k, k, generator=generator), torch.randn(1, 1, size, size, generator=generator)
+        got = answers.convolution_matrix(kernel, size)
+        expect(tuple(got.shape), (size**2, size**2), call=f"convolution_matrix(a {k}x{k} kernel, size={size}).shape")
+        right = F.conv2d(x, kernel[None, None], padding=k // 2).flatten()
+        expect(got @ x.flatten(), right, call=f"convolution_matrix(a {k}x{k} kernel, size={size}) @ a picture", atol=1e-5)
+    used = names_used(answers.convolution_matrix) & {"F", "functional", "conv2d", "Conv2d", "unfold", "Unfold", "fold"}
+    expect(", ".join(sorted(used)) or "nothing", "nothing", call="what convolution_matrix uses and should do without")
+
+
+def test_macro_f1(answers):
+    """Hint: 2 · right / (how many there are + how many were answered), class by class. Both are sums of the matrix.
+
+    힌트: 클래스마다 2 · 맞힌 수 / (실제로 있는 수 + 그렇게 답한 수)다. 둘 다 행렬의 합이다. 어느 쪽이 행인가?
+    """
+    expect(answers.macro_f1(torch.eye(3, dtype=torch.int64)), 1.0, call="macro_f1(nothing but right answers)")
+    confusion = torch.tensor([[8, 2], [0, 90]])
+    expect(answers.macro_f1(confusion), (16 / 18 + 180 / 182) / 2, call="macro_f1([[8, 2], [0, 90]])")
+    confusion = torch.tensor([[6, 4], [0, 0]])  # the second class was answered and never there
+    expect(answers.macro_f1(confusion), (12 / 16 + 0) / 2, call="macro_f1([[6, 4], [0, 0]])")
+    confusion = torch.tensor([[5, 0, 1], [0, 0, 0], [2, 0, 4]])
+    expect(answers.macro_f1(confusion), (10 / 13 + 8 / 11) / 2, call="macro_f1([[5, 0, 1], [0, 0, 0], [2, 0, 4]])")
+    confusion = torch.randint(0, 30, (6, 6), generator=torch.Generator().manual_seed(0))
+    precision, recall = confusion.diagonal() / confusion.sum(dim=0), confusion.diagonal() / confusion.sum(dim=1)
+    right = (2 * precision * recall / (precision + recall)).mean().item()
+    expect(answers.macro_f1(confusion), right, call="macro_f1(a matrix of shape (6, 6))")
+
+
+def test_adaptive_calibration_error(answers):
+    """Hint: argsort, then torch.tensor_split. A bin's distance times its number of answers is |sum of confidences - right ones|.
+
+    힌트: argsort를 한 다음 torch.tensor_split. 구간의 차이에 답의 수를 곱하면 |확신도의 합 - 맞힌 수|다.
+    """
+    confidence, right = torch.tensor([0.9, 0.6, 0.8, 0.7]), torch.tensor([True, False, True, True])
+    got = answers.adaptive_calibration_error(confidence, right, 2)
+    expect(got, (0.3 + 0.3) / 4, call="adaptive_calibration_error([.9, .6, .8, .7], [right, wrong, right, right], 2 bins)")
+    got = answers.adaptive_calibration_error(confidence, right, 1)
+    expect(got, 0.0, call="the same in 1 bin", atol=1e-6)
+    got = answers.adaptive_calibration_error(confidence, right, 4)
+    expect(got, (0.6 + 0.3 + 0.2 + 0.1) / 4, call="the same in 4 bins")
+    confidence, right = torch.arange(1, 11) / 20, torch.tensor([False, True] * 5)
+    sizes, start, off = (3, 3, 2, 2), 0, 0.0
+    for size in sizes:
+        part = slice(start, start + size)
+        off += abs(confidence[part].sum().item() - right[part].sum().item())
+        start += size
+    got = answers.adaptive_calibration_error(confidence, right, 4)
+    expect(got, off / 10, call="adaptive_calibration_error(10 answers, 4 bins: of 3, 3, 2 and 2)")
+
+
+def test_output_shapes(answers):
+    """Hint: model.named_modules(), register_forward_hook, and try ... finally to remove the hooks. Which name does a hook see?
+
+    힌트: model.named_modules(), register_forward_hook, 그리고 훅을 떼는 try ... finally. 훅이 보는 이름은 어느 것인가?
+    """
+    block = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+    model = nn.Sequential(block, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 4 * 4, 5))
+    right = {"0.0": (2, 8, 8, 8), "0.1": (2, 8, 8, 8), "0.2": (2, 8, 8, 8), "1": (2, 8, 4, 4), "2": (2, 128), "3": (2, 5)}
+    for training in (True, False):
+        model.train(training)
+        got = answers.output_shapes(model, torch.zeros(2, 3, 8, 8))
+        expect(got, right, call="output_shapes(six layers, two of them nested deeper, (2, 3, 8, 8))")
+        expect(list(got), list(right), call="list(output_shapes(...)), the order of the names")
+        expect(model.training, training, call="model.training afterwards")
+    with pytest.raises(RuntimeError):
+        answers.output_shapes(model, torch.zeros(2, 4, 8, 8))
+    left = sum(len(module._forward_hooks) for module in model.modules())
+    expect(left, 0, call="hooks that are left after the model raised an error")
+
+
 def test_auto_contrast(answers):
     """Hint: amin and amax over two dimensions, with keepdim. What is 0 / 0, and what may stand there instead?
 
@@ -255,3 +337,111 @@ def test_paired_gain(answers):
         atol=1e-6,
     )
     expect(answers.paired_gain([0.1, 0.2, 0.6], [0.3, 0.3, 0.3]), (0.0, 0.152753), call="paired_gain([0.1, 0.2, 0.6], [0.3] * 3)")
+
+
+def test_OnFrozen(answers):
+    """Hint: model.train() goes through all submodules. Override it: let it do that, and then put one of them back.
+
+    힌트: model.train()은 하위 모듈을 모두 학습 모드로 바꾼다. 이 메서드를 재정의해 그렇게 하게 둔 다음 하나만 되돌린다.
+    """
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    head = nn.Sequential(nn.Dropout(0.5), nn.Linear(16, 2))
+    reference = copy.deepcopy(backbone).eval()
+    x, labels = torch.randn(8, 3, 4, 4), torch.arange(8) % 2
+    model = answers.OnFrozen(backbone, head)
+    expect(model.eval()(x), head(reference(x)), call="model.eval()(x)")
+    returned = model.train()
+    expect(returned is model, True, call="model.train() is model")
+    expect((head.training, backbone.training), (True, False), call="(head.training, backbone.training) after model.train()")
+    expect(backbone[1].training, False, call="the batch norm's .training after model.train()")
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    expect(len(trained), 2, call="the number of parameters with requires_grad")
+    optimizer = torch.optim.SGD(trained, lr=0.1)
+    before = head[1].weight.detach().clone()
+    F.cross_entropy(model(x), labels).backward()
+    optimizer.step()
+    expect(torch.equal(before, head[1].weight), False, call="the head's weights are the same after a step of training")
+    for name, tensor in reference.state_dict().items():
+        expect(backbone.state_dict()[name], tensor, call=f"the backbone's {name} after a step of training")
+    model.eval()
+    expect((head.training, backbone.training), (False, False), call="(head.training, backbone.training) after model.eval()")
+    model.train(True)
+    expect((head.training, backbone.training), (True, False), call="(head.training, backbone.training) after model.train(True)")
+
+
+def test_parameter_groups(answers):
+    """Hint: count the depth from the last stage on. Is anything left of a generator after you have looked whether it is empty?
+
+    힌트: 깊이는 마지막 스테이지에서부터 센다. 제너레이터가 비었는지 들여다본 뒤에 그 안에 남아 있는 것이 있을까?
+    """
+    stages = nn.Sequential(
+        nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5)), nn.Tanh(), nn.BatchNorm1d(5)
+    )
+    head = nn.Linear(5, 2)
+    groups = answers.parameter_groups(stages, head, 0.1, 0.2, 0.5)
+    call = "parameter_groups(Linear, Sequential, Tanh and BatchNorm1d, lr=0.1, share=0.2, fall=0.5)"
+    expect([round(group["lr"], 6) for group in groups], [0.1, 0.02, 0.005, 0.0025], call=f"the rates of {call}")
+    expect([len(list(group["params"])) for group in groups], [2, 2, 4, 2], call=f"the numbers of parameters of {call}")
+    groups = answers.parameter_groups(stages, head, 0.1, 0.2, 0.5)
+    same = [ours is theirs for ours, theirs in zip(groups[2]["params"], stages[1].parameters(), strict=True)]
+    expect(same, [True] * 4, call="the third group holds the Sequential's own parameters")
+    torch.optim.AdamW(groups)
+    stages[0].requires_grad_(False)
+    stages[1][0].bias.requires_grad_(False)
+    groups = answers.parameter_groups(stages, head, 1.0, 0.5, 0.1)
+    call = "with the first Linear and a bias frozen"
+    expect([round(group["lr"], 6) for group in groups], [1.0, 0.5, 0.005], call=f"the rates {call}")
+    expect([len(list(group["params"])) for group in groups], [2, 2, 3], call=f"the numbers of parameters {call}")
+
+
+def test_neighbour_vote(answers):
+    """Hint: normalise, multiply, topk; scatter_add sums the votes of a class. What does a class have that nobody voted for?
+
+    힌트: 정규화하고 곱하고 topk. scatter_add가 클래스별로 표를 더한다. 아무도 표를 주지 않은 클래스의 합은 얼마여야 할까?
+    """
+    pool = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, -0.8], [-9.0, 0.0]])
+    labels = torch.tensor([2, 1, 1, 0])
+    queries = torch.tensor([[5.0, 0.0]])
+    for k, winner in ((1, 2), (2, 2), (3, 1), (4, 1)):  # similarities 1, 0.6, 0.6, -1
+        got = answers.neighbour_vote(pool, labels, queries, k)
+        expect(got, torch.tensor([winner]), call=f"neighbour_vote(similarities 1, 0.6, 0.6, -1 of the classes 2, 1, 1, 0; k={k})")
+    got = answers.neighbour_vote(torch.tensor([[-1.0, 0.1], [-1.0, 0.0]]), torch.tensor([3, 1]), torch.tensor([[2.0, 0.0]]), 1)
+    expect(got, torch.tensor([3]), call="neighbour_vote(similarities -0.995 and -1 of the classes 3 and 1; k=1)")
+    generator = torch.Generator().manual_seed(0)
+    pool, queries = torch.randn(40, 8, generator=generator), torch.randn(25, 8, generator=generator)
+    labels = torch.randint(4, (40,), generator=generator)
+    expected = []
+    for query in queries:
+        similarity = F.cosine_similarity(query, pool)
+        votes = {}
+        for i in similarity.topk(7).indices.tolist():
+            votes[labels[i].item()] = votes.get(labels[i].item(), 0.0) + similarity[i].item()
+        expected.append(max(votes, key=votes.get))
+    got = answers.neighbour_vote(pool, labels, queries, 7)
+    expect(got, torch.tensor(expected), call="neighbour_vote(40 known, 25 queries, 4 classes; k=7)")
+
+
+def test_draw_episode(answers):
+    """Hint: one torch.randperm of a class's examples, cut in two. Which classes have enough of them, and what are their numbers?
+
+    힌트: 한 클래스의 예제를 torch.randperm으로 한 번 섞어 둘로 자른다. 예제가 넉넉한 클래스는 무엇이고, 그 번호는?
+    """
+    labels = torch.tensor([7] * 6 + [2] * 3 + [4] * 5 + [9] * 8)[torch.randperm(22, generator=torch.Generator().manual_seed(3))]
+    drawn, orders = set(), set()
+    for seed in range(30):
+        call = f"draw_episode(6 of class 7, 3 of 2, 5 of 4, 8 of 9; 2 ways, 2 shots, 3 queries; seed {seed})"
+        episode = answers.draw_episode(labels, 2, 2, 3, torch.Generator().manual_seed(seed))
+        expect(isinstance(episode, tuple) and len(episode) == 3, True, call=f"{call} is a tuple of three")
+        classes, support, query = episode
+        expect((tuple(support.shape), tuple(query.shape)), ((2, 2), (2, 3)), call=f"the shapes of support and query in {call}")
+        expect(labels[support], classes.view(2, 1).expand(2, 2), call=f"labels[support] of {call}")
+        expect(labels[query], classes.view(2, 1).expand(2, 3), call=f"labels[query] of {call}")
+        expect(len({*support.flatten().tolist(), *query.flatten().tolist()}), 10, call=f"different indices in {call}")
+        expect(2 in classes.tolist(), False, call=f"the class with 3 examples is in {call}")
+        again = answers.draw_episode(labels, 2, 2, 3, torch.Generator().manual_seed(seed))
+        expect(torch.equal(again[1], support), True, call=f"the same support for the same seed in {call}")
+        drawn |= set(support.flatten().tolist())
+        orders.add(tuple(classes.tolist()))
+    expect(sorted(drawn), sorted((labels != 2).nonzero().flatten().tolist()), call="what is in the support of 30 episodes")
+    expect(len(orders), 6, call="how many pairs of classes, in either order, are in 30 episodes")

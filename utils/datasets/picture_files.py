@@ -69,7 +69,7 @@ def read_pictures(
     """
     sources = _sources(place, splits)
     key = _fingerprint(sources, picture, classes, splits)
-    cache = paths.work_folder() / "outputs" / "cache" / f"{name}-{picture.size}.npz"
+    cache = _cache_folder() / f"{name}-{picture.size}.npz"
     pictures = _read_cache(cache, key)
     if pictures is None:
         pictures = _decode_all(name, place, sources, picture, classes, splits)
@@ -192,6 +192,10 @@ def _fingerprint(sources: Iterable[Path], *settings) -> str:
         status = path.stat()
         digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
+
+
+def _cache_folder() -> Path:
+    return paths.work_folder() / "outputs" / "cache"
 
 
 def _read_cache(file: Path, key: str) -> Pictures | None:
