@@ -8,7 +8,7 @@ You will
   2. prove by a test that no network looks ahead, and see what one that does promises, and what it keeps
   3. compare them, and the mean of them all, with naive rules and ridge regression: over seeds, one step and several
 
-Before     05_rnn/forecast_leaks.py
+Before     05_rnn/forecast_leaks.py, 05_rnn/lstm_gru.py
 Run        python -m study run forecasting         (about 40 s on one CPU core, after importing torch)
 You see    three days of temperature with 11 % less error than the best naive rule, prices with none; forecasting.png
 Try next   --data pm25, if you have the file: first guess whether the gain is larger one hour ahead or over a day, then look

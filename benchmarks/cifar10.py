@@ -166,7 +166,7 @@ def _draw_curves(curves: dict[str, list[list[dict]]], source: str) -> None:
     axis.set(ylabel=label("test accuracy (%)", "테스트 정확도 (%)"), ylim=(0, 100))
     axis.title.set_fontsize(9)
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(loc="center right")
     save_figure(figure, __file__, "cifar10_curve")
 
 
