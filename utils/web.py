@@ -12,9 +12,11 @@
 An endpoint raises LessonError where something cannot be done; the page gets {"error": one sentence, "kind": one word} as JSON.
 """
 
+import asyncio
 import base64
 import errno
 import hashlib
+import logging
 import re
 import socket
 from pathlib import Path
@@ -149,7 +151,13 @@ def serve(app: FastAPI, listening: socket.socket, host: str) -> None:
         print("            everyone who reaches this computer over the network can use it")
     print("stop        Ctrl-C", flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3))
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:  # uvicorn has closed everything and hands the Ctrl-C on
         print("stopped")
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Keep a request that Ctrl-C cuts short from filling the terminal: it was meant to end."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import logging
 import re
 import socket
 import threading
@@ -188,3 +189,13 @@ class TestServing:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             web.serve(app, listening, "127.0.0.1")
         assert capsys.readouterr().out.endswith("stopped\n")
+
+    def test_request_that_is_cut_short_is_not_complained_about(self, caplog):
+        logger = logging.getLogger("uvicorn.error.test")
+        logger.addFilter(web._is_no_cancellation)
+        for error in (asyncio.CancelledError(), ValueError("a real one")):
+            try:
+                raise error
+            except (asyncio.CancelledError, ValueError):
+                logger.exception("Exception in ASGI application")
+        assert "a real one" in caplog.text and "CancelledError" not in caplog.text
