@@ -184,7 +184,7 @@ def study(project):
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=60,
+            timeout=300,
         )
 
     return run
