@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from utils import distributed, paths
-from utils.lesson import LessonError, explain, mention
+from utils.lesson import LessonError, check, explain, mention
 
 
 def save(path: Path, state: dict) -> None:
@@ -102,6 +102,18 @@ def load_model(path: Path, model: nn.Module, device: torch.device | str = "cpu")
     load_weights(model, weights, path)
     model.to(device)
     return about
+
+
+def check_saved(path: Path, model: nn.Module, again: nn.Module, device: torch.device | str = "cpu") -> None:
+    """Load `path` into `again`, a new network like `model`, and see that it holds what `model` has.
+
+    Raises:
+        LessonError: As for `load_model`, or a weight differs.
+    """
+    load_model(path, again, device)
+    pairs = zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    same = all(torch.equal(ours.cpu(), saved.cpu()) for ours, saved in pairs)
+    check(same, f"{paths.short(path)} does not hold what was saved")
 
 
 def load_weights(model: nn.Module, weights: dict, path: Path) -> None:

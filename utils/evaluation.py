@@ -95,6 +95,17 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, count: int) -> Tensor:
     return torch.bincount(labels * count + predicted, minlength=count * count).view(count, count)
 
 
+def draw_probabilities(axis, probabilities: Tensor, classes: Sequence[str]) -> None:
+    """Bars of the probabilities (classes,) of one answer, the highest one coloured, on a matplotlib axis."""
+    best = probabilities.argmax().item()
+    colours = ["tab:blue" if index == best else "lightgray" for index in range(len(classes))]
+    bars = axis.barh(classes, probabilities.numpy(), color=colours)
+    axis.bar_label(bars, [f"{value:.1%}" for value in probabilities.tolist()], padding=3)
+    axis.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], title=label("probability", "확률"))
+    axis.invert_yaxis()
+    axis.spines[["top", "right"]].set_visible(False)
+
+
 def draw_confusion(predicted: Tensor, labels: Tensor, classes: list[str]):
     """How often each class was taken for each other one; the darker, the more often. Returns the figure."""
     import matplotlib.pyplot as plt

@@ -18,6 +18,7 @@ from project1_mnist.model import Net
 from project1_mnist.picture import digit_from, reduce_to, to_grey
 from utils import checkpoint, paths
 from utils.device import pick_device
+from utils.evaluation import draw_probabilities
 from utils.lesson import LessonError, check, explain, mention, run
 from utils.pictures import open_picture
 from utils.plotting import label, save_figure
@@ -74,13 +75,7 @@ def draw(picture: Image.Image, pixels: Tensor, probabilities: Tensor, classes: l
     middle.set_title(label("what the network sees", "신경망이 보는 것"))
     for axis in (left, middle):
         axis.set(xticks=[], yticks=[])
-    best = probabilities.argmax().item()
-    colours = ["tab:blue" if index == best else "lightgray" for index in range(len(classes))]
-    bars = right.barh(classes, probabilities.numpy(), color=colours)
-    right.bar_label(bars, [f"{value:.1%}" for value in probabilities.tolist()], padding=3)
-    right.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], title=label("probability", "확률"))
-    right.invert_yaxis()
-    right.spines[["top", "right"]].set_visible(False)
+    draw_probabilities(right, probabilities, classes)
     return figure
 
 

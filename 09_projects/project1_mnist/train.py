@@ -22,7 +22,7 @@ from project1_mnist import evaluate as evaluation
 from project1_mnist.data import mean_and_std, plain_batches, training_batches
 from project1_mnist.model import Net
 from utils import datasets, paths, tracking
-from utils.checkpoint import load_model, save_model
+from utils.checkpoint import check_saved, save_model
 from utils.datasets import Source
 from utils.device import pick_device
 from utils.lesson import check, run
@@ -168,9 +168,7 @@ def main(
     # The weights of the last step: with a learning rate that ends at 0 they are the best ones.
     # The accuracy of one look at each image: that is how predict.py and app.py use the network.
     save_model(path, model, classes=data.classes, source=data.source, accuracy=results["accuracy_without_copies"], seed=seed)
-    again = Net()
-    load_model(path, again, device)
-    check(_same_weights(model, again), f"{paths.short(path)} does not hold what was saved")
+    check_saved(path, model, Net(), device)
 
     if figures:
         save_figure(draw_learning_curves(history), __file__, "learning_curves")
@@ -179,10 +177,6 @@ def main(
     ours, baseline = results["accuracy"], results["baseline_accuracy"]
     check(ours > baseline + 0.05, f"the network ({ours:.3f}) is hardly better than the nearest mean image ({baseline:.3f})")
     return {**results, "validation_accuracy": history.epochs[-1]["accuracy"], "training_seconds": seconds}
-
-
-def _same_weights(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from project2_cifar10.data import to_pixels
 from project2_cifar10.evaluate import load_network
 from project2_cifar10.picture import image_from, to_rgb
 from utils.device import pick_device
-from utils.evaluation import grad_cam, show_heat, show_image
+from utils.evaluation import draw_probabilities, grad_cam, show_heat, show_image
 from utils.lesson import LessonError, check, explain, mention, run
 from utils.pictures import open_picture
 from utils.plotting import label, save_figure
@@ -82,12 +82,7 @@ def draw(photo: Image.Image, image: Tensor, probabilities: Tensor, heat: Tensor,
     second.set_title(label("what the network sees: 32x32", "신경망이 보는 것: 32x32"))
     show_heat(third, image, heat[best])
     third.set_title(label(f"what spoke for “{classes[best]}”", f"“{classes[best]}”의 근거"))
-    colours = ["tab:blue" if index == best else "lightgray" for index in range(len(classes))]
-    bars = last.barh(classes, probabilities.numpy(), color=colours)
-    last.bar_label(bars, [f"{value:.1%}" for value in probabilities.tolist()], padding=3)
-    last.set(xlim=(0, 1.2), xticks=[0, 0.5, 1], title=label("probability", "확률"))
-    last.invert_yaxis()
-    last.spines[["top", "right"]].set_visible(False)
+    draw_probabilities(last, probabilities, classes)
     return figure
 
 

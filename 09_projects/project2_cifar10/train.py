@@ -26,7 +26,7 @@ from project2_cifar10.muon import Muon
 from project2_cifar10.whitening import whiten_first_layer
 from utils import datasets, paths, tracking
 from utils.batches import Batches
-from utils.checkpoint import load_model, save_model
+from utils.checkpoint import check_saved, save_model
 from utils.datasets import Images, Source
 from utils.device import autocast, has_bfloat16, pick_device
 from utils.lesson import check, run
@@ -226,9 +226,7 @@ def main(
     # The accuracy of one look at each image: that is how predict.py and app.py use the network.
     about |= {"accuracy": results["accuracy_without_tta"], "temperature": evaluation.temperature_for(network, validation, where)}
     save_model(path, network, **about)
-    again = make_model(recipe["model"], len(data.classes))
-    load_model(path, again, where)
-    check(_same_weights(network, again), f"{paths.short(path)} does not hold what was saved")
+    check_saved(path, network, make_model(recipe["model"], len(data.classes)), where)
 
     if figures:
         save_figure(draw_learning_curves(history), __file__, "learning_curves")
@@ -237,10 +235,6 @@ def main(
     ours, baseline = results["accuracy"], results["baseline_accuracy"]
     check(ours > baseline + 0.1, f"the network ({ours:.3f}) is hardly better than the nearest mean image ({baseline:.3f})")
     return {**results, "validation_accuracy": history.epochs[-1]["accuracy"], "training_seconds": seconds}
-
-
-def _same_weights(one: nn.Module, other: nn.Module) -> bool:
-    return all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 if __name__ == "__main__":
