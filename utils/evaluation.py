@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from utils.datasets import Images
 from utils.plotting import label
+from utils.training import History
 
 # --------------------------------------------------------------------------------------------------- asking the network
 
@@ -93,6 +94,35 @@ def grad_cam(model: nn.Module, layer: nn.Module, pixels: Tensor, classes: Tensor
 def confusion_matrix(predicted: Tensor, labels: Tensor, count: int) -> Tensor:
     """How often each class was taken for each one: (true, predicted) int64 for `count` classes, from two tensors (N,)."""
     return torch.bincount(labels * count + predicted, minlength=count * count).view(count, count)
+
+
+def draw_learning_curves(history: History, rate: str, loss_scale: str = "linear"):
+    """Loss of every step with its running mean, learning rate, and accuracy on the validation images; returns the figure.
+
+    Args:
+        history: What `utils.training.fit` returned; its validation must have measured "accuracy".
+        rate: What the learning rate is of, as a title.
+        loss_scale: "linear" or "log".
+    """
+    import matplotlib.pyplot as plt
+
+    losses = torch.tensor(history.losses)
+    window = max(1, len(losses) // 40)
+    smooth = losses.unfold(0, window, 1).mean(dim=1)
+    steps_per_epoch = len(losses) // len(history.epochs)
+    ends = [steps_per_epoch * (epoch + 1) for epoch in range(len(history.epochs))]
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4))
+    left.plot(history.losses, color="lightsteelblue", linewidth=0.6, label=label("each batch", "배치마다"))
+    left.plot(range(window - 1, len(losses)), smooth.numpy(), color="navy", label=label("running mean", "이동 평균"))
+    left.set(title=label("Training loss", "훈련 손실"), xlabel=label("step", "스텝"), yscale=loss_scale)
+    left.legend()
+    middle.plot(history.rates, color="darkorange")
+    middle.set(title=rate, xlabel=label("step", "스텝"))
+    right.plot(ends, [100 * epoch["accuracy"] for epoch in history.epochs], "o-", color="seagreen", markersize=4)
+    right.set(title=label("Validation accuracy (%)", "검증 정확도 (%)"), xlabel=label("step", "스텝"))
+    right.grid(alpha=0.3)
+    return figure
 
 
 def draw_probabilities(axis, probabilities: Tensor, classes: Sequence[str]) -> None:

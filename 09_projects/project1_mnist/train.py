@@ -25,10 +25,11 @@ from utils import datasets, paths, tracking
 from utils.checkpoint import check_saved, save_model
 from utils.datasets import Source
 from utils.device import pick_device
+from utils.evaluation import draw_learning_curves
 from utils.lesson import check, run
 from utils.plotting import label, save_figure
 from utils.seeding import seed_everything
-from utils.training import History, evaluate, fit
+from utils.training import evaluate, fit
 
 # Chosen on 5,000 training images that were held out, never on the test set; benchmarks/README.md has what was tried.
 PRESETS = {
@@ -64,29 +65,6 @@ def triangle(optimizer: torch.optim.Optimizer, steps: int, peak: float = 0.25) -
     The slow start lets the batch norms settle; the slow end lets the weights settle (Smith and Topin, 2018).
     """
     return LambdaLR(optimizer, lambda step: min((step + 1) / (peak * steps), (steps - step) / ((1 - peak) * steps)))
-
-
-def draw_learning_curves(history: History):
-    """Loss of every step with its running mean, learning rate, and accuracy on the validation images; returns the figure."""
-    import matplotlib.pyplot as plt
-
-    losses = torch.tensor(history.losses)
-    window = max(1, len(losses) // 40)
-    smooth = losses.unfold(0, window, 1).mean(dim=1)
-    steps_per_epoch = len(losses) // len(history.epochs)
-    ends = [steps_per_epoch * (epoch + 1) for epoch in range(len(history.epochs))]
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4))
-    left.plot(history.losses, color="lightsteelblue", linewidth=0.6, label=label("each batch", "배치마다"))
-    left.plot(range(window - 1, len(losses)), smooth.numpy(), color="navy", label=label("running mean", "이동 평균"))
-    left.set(title=label("Training loss", "훈련 손실"), xlabel=label("step", "스텝"), yscale="log")
-    left.legend()
-    middle.plot(history.rates, color="darkorange")
-    middle.set(title=label("Learning rate", "학습률"), xlabel=label("step", "스텝"))
-    right.plot(ends, [100 * epoch["accuracy"] for epoch in history.epochs], "o-", color="seagreen", markersize=4)
-    right.set(title=label("Validation accuracy (%)", "검증 정확도 (%)"), xlabel=label("step", "스텝"))
-    right.grid(alpha=0.3)
-    return figure
 
 
 def main(
@@ -171,7 +149,9 @@ def main(
     check_saved(path, model, Net(), device)
 
     if figures:
-        save_figure(draw_learning_curves(history), __file__, "learning_curves")
+        save_figure(
+            draw_learning_curves(history, label("Learning rate", "학습률"), loss_scale="log"), __file__, "learning_curves"
+        )
         evaluation.draw_everything(model, data, device)
         log.close()
     ours, baseline = results["accuracy"], results["baseline_accuracy"]

@@ -29,10 +29,11 @@ from utils.batches import Batches
 from utils.checkpoint import check_saved, save_model
 from utils.datasets import Images, Source
 from utils.device import autocast, has_bfloat16, pick_device
+from utils.evaluation import draw_learning_curves
 from utils.lesson import check, run
 from utils.plotting import label, save_figure
 from utils.seeding import seed_everything
-from utils.training import History, evaluate, fit
+from utils.training import evaluate, fit
 
 Preset = Literal["default", "fast", "long", "record"]
 Name = Literal["small", "medium", "wideresnet", "resnet18"]
@@ -125,29 +126,6 @@ def validation_numbers(model: nn.Module, batches: Batches) -> dict[str, float]:
         return evaluate(model, batches)
 
 
-def draw_learning_curves(history: History):
-    """Loss of every step with its running mean, learning rate, and accuracy on the validation images; returns the figure."""
-    import matplotlib.pyplot as plt
-
-    losses = torch.tensor(history.losses)
-    window = max(1, len(losses) // 40)
-    smooth = losses.unfold(0, window, 1).mean(dim=1)
-    steps_per_epoch = len(losses) // len(history.epochs)
-    ends = [steps_per_epoch * (epoch + 1) for epoch in range(len(history.epochs))]
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4))
-    left.plot(history.losses, color="lightsteelblue", linewidth=0.6, label=label("each batch", "배치마다"))
-    left.plot(range(window - 1, len(losses)), smooth.numpy(), color="navy", label=label("running mean", "이동 평균"))
-    left.set(title=label("Training loss", "훈련 손실"), xlabel=label("step", "스텝"))
-    left.legend()
-    middle.plot(history.rates, color="darkorange")
-    middle.set(title=label("Learning rate of the filters", "필터의 학습률"), xlabel=label("step", "스텝"))
-    right.plot(ends, [100 * epoch["accuracy"] for epoch in history.epochs], "o-", color="seagreen", markersize=4)
-    right.set(title=label("Validation accuracy (%)", "검증 정확도 (%)"), xlabel=label("step", "스텝"))
-    right.grid(alpha=0.3)
-    return figure
-
-
 # %% All of it, in order
 def main(
     source: Source = "auto",
@@ -229,7 +207,8 @@ def main(
     check_saved(path, network, make_model(recipe["model"], len(data.classes)), where)
 
     if figures:
-        save_figure(draw_learning_curves(history), __file__, "learning_curves")
+        rate = label("Learning rate of the filters", "필터의 학습률")
+        save_figure(draw_learning_curves(history, rate), __file__, "learning_curves")
         evaluation.draw_everything(network, data, where)
         log.close()
     ours, baseline = results["accuracy"], results["baseline_accuracy"]

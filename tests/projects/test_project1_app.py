@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -38,10 +37,6 @@ DIGITS = {  # strokes, as shares of the drawing's sides
     3: [[(0.32, 0.22), (0.66, 0.22), (0.48, 0.46), (0.66, 0.6), (0.6, 0.76), (0.45, 0.8), (0.32, 0.74)]],
     4: [[(0.38, 0.2), (0.28, 0.55), (0.72, 0.55)], [(0.6, 0.3), (0.58, 0.85)]],
 }
-CHROMIUM_FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
-)
 
 
 def drawn(digit: int, side: int = 200) -> Image.Image:
@@ -268,19 +263,6 @@ class TestServer:
 
 
 # --------------------------------------------------------------------------------------------------- a real browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """The Chromium that is installed on this system, without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: python -m study setup --extra browser")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("needs Chromium or Chrome on the PATH")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

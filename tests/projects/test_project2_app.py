@@ -3,7 +3,6 @@
 import asyncio
 import io
 import re
-import shutil
 import struct
 import threading
 import zlib
@@ -26,10 +25,6 @@ from utils.lesson import LessonError
 CLASSES = ["automobile", "frog", "airplane", "ship"]
 COLOURS = [(230, 40, 30), (40, 200, 60), (40, 80, 230), (230, 230, 230)]
 ABOUT = {"classes": CLASSES, "source": "sample: four colours; not CIFAR-10", "accuracy": 0.9, "temperature": 0.25}
-CHROMIUM_FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
-)
 
 
 class Colours(nn.Module):
@@ -202,19 +197,6 @@ class TestLimits:
 
 
 # --------------------------------------------------------------------------------------------------- a real browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """The Chromium that is installed on this system, without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: python -m study setup --extra browser")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("needs Chromium or Chrome on the PATH")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

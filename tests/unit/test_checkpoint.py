@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from utils import checkpoint, lesson
-from utils.checkpoint import alone, load, load_model, save, save_model
+from utils.checkpoint import alone, check_saved, load, load_model, save, save_model
 from utils.lesson import LessonError
 
 PROCESSES = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")  # fork: no second import of torch
@@ -202,6 +202,13 @@ class TestModel:
         assert load_model(tmp_path / "model.pt", loaded) == {"accuracy": 0.5, "source": "twelve numbers"}
         assert torch.equal(saved(x), loaded(x))
         assert str(tmp_path / "model.pt") in lesson._mentioned["written"]
+
+    def test_a_file_that_holds_other_weights_is_noticed(self, tmp_path):
+        saved, path = model(seed=1), tmp_path / "model.pt"
+        save_model(path, saved)
+        check_saved(path, saved, model(seed=2))
+        with pytest.raises(LessonError, match="model.pt does not hold what was saved"):
+            check_saved(path, model(seed=3), model(seed=2))
 
     def refuses(self, path, other, *told):
         before = {name: value.clone() for name, value in other.state_dict().items()}
