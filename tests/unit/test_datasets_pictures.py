@@ -410,6 +410,10 @@ class TestCifarDamage:
 class TestCache:
     """Decoded pixels are kept in outputs/cache, and never used for anything else than what they were decoded from."""
 
+    @pytest.fixture(autouse=True)
+    def shared_cache(self):
+        """Not shared here."""
+
     @pytest.fixture
     def zipped(self, without_data, batches):
         return put_zip(without_data / "cifar10.zip", picture_files_of(batches))

@@ -64,6 +64,58 @@ class TestFormat:
         assert set(picture_book.HARD_PAIR) <= set(picture_book.CLASSES)
 
 
+class TestCache:
+    """Of a book as large as a lesson's, the pictures are kept for the next process."""
+
+    @pytest.fixture(autouse=True)
+    def shared_cache(self):
+        """Not shared here."""
+
+    @pytest.fixture
+    def drawings(self, monkeypatch, drawn_anew):
+        """Every call appends to it; quick, because nothing is really drawn."""
+        calls = []
+
+        def draw(name, split, size, seed):
+            calls.append(seed)
+            return np.full((3, size, size), len(calls) % 256, np.uint8)
+
+        monkeypatch.setattr(picture_book, "draw", draw)
+        return calls
+
+    @staticmethod
+    def next_process(**arguments) -> torch.Tensor:
+        picture_book._drawn.cache_clear()
+        return picture_book.load(**{"train": 600, "test": 20, **arguments})[0].images
+
+    def test_next_process_draws_nothing_but_the_small_split(self, drawings):
+        first = self.next_process()
+        assert len(drawings) == 620
+        assert torch.equal(self.next_process(), first)
+        assert len(drawings) == 640
+
+    @pytest.mark.parametrize("arguments", [{"seed": 1}, {"classes": ("car", "cup")}, {"size": 33}, {"train": 601}])
+    def test_another_book_is_drawn(self, drawings, arguments):
+        self.next_process()
+        before = len(drawings)
+        self.next_process(**arguments)
+        assert len(drawings) - before == arguments.get("train", 600) + 20
+
+    def test_changed_code_draws_anew(self, drawings, monkeypatch):
+        self.next_process()
+        monkeypatch.setattr(picture_book, "_fingerprint", lambda: "changed")
+        self.next_process()
+        assert len(drawings) == 1240
+
+    def test_fingerprint_is_of_code_and_packages(self, monkeypatch):
+        picture_book._fingerprint.cache_clear()
+        now = picture_book._fingerprint()
+        monkeypatch.setattr(picture_book.metadata, "version", lambda name: "another")
+        picture_book._fingerprint.cache_clear()
+        assert picture_book._fingerprint() != now
+        picture_book._fingerprint.cache_clear()
+
+
 class TestDeterminism:
     def test_same_arguments_same_pictures(self, drawn_anew):
         first = picture_book.load(train=30, test=20)

@@ -8,13 +8,17 @@ parts of the photographs that training pictures never see.
 
 import colorsys
 import functools
+import hashlib
 import math
 from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
 
+from utils.datasets import cache, drawings
 from utils.datasets.drawings import DRAWINGS, Pen
 from utils.datasets.images import Images
 
@@ -48,8 +52,26 @@ def load(
 def _drawn(split: str, count: int, size: int, classes: tuple[str, ...], seed: int) -> Images:
     labels = [i % len(classes) for i in range(count)]
     Random(f"order {seed} {split}").shuffle(labels)
-    images = np.stack([draw(classes[label], split, size, f"{seed} {split} {i}") for i, label in enumerate(labels)])
-    return Images(torch.from_numpy(images), torch.tensor(labels))
+
+    def draw_all() -> cache.Arrays:
+        return {"images": np.stack([draw(classes[label], split, size, f"{seed} {split} {i}") for i, label in enumerate(labels)])}
+
+    if count * size**2 < 500 * 32**2:  # quickly drawn
+        arrays = draw_all()
+    else:
+        key = f"{_fingerprint()} {split} {count} {size} {classes} {seed}"
+        arrays = cache.kept(f"picture-book-{split}-{count}-{len(classes)}-{size}", key, draw_all)
+    return Images(torch.from_numpy(arrays["images"]), torch.tensor(labels))
+
+
+@functools.cache
+def _fingerprint() -> str:
+    """What all drawings depend on: the code that draws, and the packages that it draws with and that have the photographs."""
+    packages = " ".join(metadata.version(package) for package in ("pillow", "scikit-learn", "matplotlib"))
+    digest = hashlib.sha256(packages.encode())
+    for file in (Path(__file__), Path(drawings.__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def draw(name: str, split: str, size: int, seed: str) -> np.ndarray:

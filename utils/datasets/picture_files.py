@@ -4,11 +4,9 @@ Decoding 60,000 small files takes seconds in every run, so the pixels are kept i
 Deleting that folder is safe.
 """
 
-import contextlib
 import gzip
 import hashlib
 import io
-import os
 import tarfile
 import zipfile
 import zlib
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 
 from utils import paths
+from utils.datasets import cache
 from utils.datasets.images import Images
 from utils.datasets.sources import damaged
 from utils.lesson import LessonError
@@ -68,13 +67,21 @@ def read_pictures(
         LessonError: A file is damaged, has another size, or lies in a folder of another name. No file is changed.
     """
     sources = _sources(place, splits)
-    key = _fingerprint(sources, picture, classes, splits)
-    cache = _cache_folder() / f"{name}-{picture.size}.npz"
-    pictures = _read_cache(cache, key)
-    if pictures is None:
+
+    def decode() -> cache.Arrays:
         pictures = _decode_all(name, place, sources, picture, classes, splits)
-        _write_cache(cache, key, pictures)
-    return pictures
+        arrays = {"lossy": np.array(pictures.lossy)}
+        for split in ("train", "test"):
+            images, labels = getattr(pictures, split).images, getattr(pictures, split).labels
+            arrays |= {f"{split}_images": images.numpy(), f"{split}_labels": labels.numpy()}
+        return arrays
+
+    arrays = cache.kept(f"{name}-{picture.size}", _fingerprint(sources, picture, classes, splits), decode)
+    train, test = (
+        Images(torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(arrays[f"{split}_labels"]))
+        for split in ("train", "test")
+    )
+    return Pictures(train, test, arrays["lossy"].item())
 
 
 def _decode_all(
@@ -182,9 +189,6 @@ def _middle(picture, size: int):
     return picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box)  # Pillow's is antialiased
 
 
-# -------------------------------------------------------------------------------------------------------------- the cache
-
-
 def _fingerprint(sources: Iterable[Path], *settings) -> str:
     """What the decoded pixels depend on: name, size and time of every file, and how they are decoded."""
     digest = hashlib.sha256(repr(settings).encode())
@@ -192,36 +196,3 @@ def _fingerprint(sources: Iterable[Path], *settings) -> str:
         status = path.stat()
         digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def _cache_folder() -> Path:
-    return paths.work_folder() / "outputs" / "cache"
-
-
-def _read_cache(file: Path, key: str) -> Pictures | None:
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):  # then decode again
-        with np.load(file) as kept:
-            if kept["key"].item() == key:
-                train, test = (
-                    Images(torch.from_numpy(kept[f"{split}_images"]), torch.from_numpy(kept[f"{split}_labels"]))
-                    for split in ("train", "test")
-                )
-                return Pictures(train, test, kept["lossy"].item())
-    return None
-
-
-def _write_cache(file: Path, key: str, pictures: Pictures) -> None:
-    unfinished = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # two runs at once do not meet in one file
-    arrays = {
-        f"{split}_{part}": getattr(getattr(pictures, split), part).numpy()
-        for split in ("train", "test")
-        for part in ("images", "labels")
-    }
-    with contextlib.suppress(OSError):  # a full disk or a read-only folder: the next run decodes again, that is all
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(unfinished, "wb") as sink:
-                np.savez(sink, key=key, lossy=pictures.lossy, **arrays)
-            os.replace(unfinished, file)
-        finally:
-            unfinished.unlink(missing_ok=True)
