@@ -30,6 +30,7 @@ from starlette.requests import ClientDisconnect
 from utils.lesson import LessonError, check
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")  # the names under which only this computer reaches itself
+SHARED = Path(__file__).with_name("page")
 STATUS = {"too_large": 413, "unreadable": 415}  # HTTP status for each `kind` of error; 422 for all others
 
 
@@ -46,11 +47,11 @@ def create_app(title: str, page: Path, only_this_computer: bool = True) -> FastA
 
     Args:
         title: Its name.
-        page: The HTML file, with its script and style inside.
+        page: The HTML file, with its script and style inside; see `with_shared`.
         only_this_computer: Refuse requests that came by another name than this computer's own. A page on the internet can make
             its own name point to 127.0.0.1 and then talk to us from the reader's browser (DNS rebinding).
     """
-    html = page.read_text(encoding="utf-8")
+    html = with_shared(page.read_text(encoding="utf-8"))
     headers = security_headers(html)
     # Pages of documentation would come from the internet, and there are two or three addresses to document.
     app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
@@ -67,6 +68,13 @@ def create_app(title: str, page: Path, only_this_computer: bool = True) -> FastA
         return JSONResponse({"error": str(error), "kind": kind}, STATUS.get(kind, 422))
 
     return app
+
+
+def with_shared(html: str) -> str:
+    """Put what all pages share (utils/page/) where a page says <!-- shared style --> and <!-- shared script -->."""
+    for tag, file in (("style", "shared.css"), ("script", "shared.js")):
+        html = html.replace(f"<!-- shared {tag} -->", f"<{tag}>\n{(SHARED / file).read_text(encoding='utf-8')}</{tag}>")
+    return html
 
 
 def security_headers(html: str) -> dict[str, str]:

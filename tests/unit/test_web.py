@@ -199,3 +199,11 @@ class TestServing:
             except (asyncio.CancelledError, ValueError):
                 logger.exception("Exception in ASGI application")
         assert "a real one" in caplog.text and "CancelledError" not in caplog.text
+
+
+def test_shared_style_and_script_stand_in_the_page_and_in_its_policy():
+    plain = "<!-- shared style --><style>a{}</style><!-- shared script --><script>b</script>"
+    html = web.with_shared(plain)
+    assert html.count("<style>") == html.count("<script>") == 2
+    assert "--accent" in html and "function translate" in html and "shared" not in web.with_shared("nothing")
+    assert web.content_security_policy(html).count("'sha256-") == 4
