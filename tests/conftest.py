@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from pathlib import Path
 
 import matplotlib
 import pytest
@@ -20,6 +21,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the backgrou
 def lesson(path: str):
     """Import a lesson by its path: a module name in an import statement cannot start with a digit."""
     return importlib.import_module(path.replace("/", "."))
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its path."""
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def processes():

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import lesson
+from stripes import learn_stripes, striped_pictures
 from torch import nn
 
 from utils import pretrained
@@ -27,15 +28,7 @@ def clouds(count: int, seed: int, apart: float = 2.0) -> tuple[torch.Tensor, tor
     return torch.randn(count, 12, generator=generator) + 5 + apart * labels.view(-1, 1) * torch.eye(12)[0], labels
 
 
-def stripes(count: int, seed: int) -> Images:
-    """Pictures (count, 3, 16, 16) of noisy stripes: lying (0) or standing (1)."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % 2
-    wave = (torch.arange(16) + torch.randint(0, 8, (count, 1), generator=generator)) * 0.8
-    wave = 40 * torch.sin(wave).view(count, 1, 16, 1).expand(-1, 3, -1, 16)
-    wave = torch.where(labels.view(-1, 1, 1, 1) == 1, wave.transpose(2, 3), wave)
-    noise = 60 * torch.randn(count, 3, 16, 16, generator=generator)
-    return Images((128 + wave + noise).clamp(0, 255).to(torch.uint8), labels)
+stripes = functools.partial(striped_pictures, noise=60)
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +39,7 @@ def backbone():
         nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)),
         nn.Sequential(nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     )
-    backbone = Backbone(stages, nn.Linear(16, 2), 16, (128.0,) * 3, (64.0,) * 3, "stripes")
-    network, seen = nn.Sequential(stages, backbone.classifier), stripes(320, seed=9)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
-    for batch in torch.arange(320).split(16):
-        loss = F.cross_entropy(network(backbone.prepare(seen.images[batch])), seen.labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    stages.eval()
-    return backbone
+    return learn_stripes(stages, width=16, classes=2, noise=60)
 
 
 class TestNearestMean:

@@ -5,8 +5,8 @@ import functools
 
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import lesson
+from stripes import learn_stripes, striped_pictures
 from torch import nn
 
 from utils import pretrained
@@ -21,15 +21,7 @@ def transfer():
     return lesson("04_cnn/transfer_learning")
 
 
-def stripes(count: int, seed: int) -> Images:
-    """Pictures (count, 3, 16, 16) of noisy stripes: lying (0) or standing (1)."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % 2
-    wave = (torch.arange(16) + torch.randint(0, 8, (count, 1), generator=generator)) * 0.8
-    wave = 40 * torch.sin(wave).view(count, 1, 16, 1).expand(-1, 3, -1, 16)
-    wave = torch.where(labels.view(-1, 1, 1, 1) == 1, wave.transpose(2, 3), wave)
-    noise = 30 * torch.randn(count, 3, 16, 16, generator=generator)
-    return Images((128 + wave + noise).clamp(0, 255).to(torch.uint8), labels)
+stripes = functools.partial(striped_pictures, noise=30)
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +33,7 @@ def backbone():
         nn.Sequential(nn.Conv2d(8, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
         nn.Sequential(nn.Conv2d(16, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     )
-    backbone = Backbone(stages, nn.Linear(16, 5), 16, (128.0,) * 3, (64.0,) * 3, "stripes")
-    network = nn.Sequential(stages, backbone.classifier)
-    optimizer, seen = torch.optim.AdamW(network.parameters(), lr=0.01), stripes(320, seed=9)
-    for batch in torch.arange(320).split(16):
-        loss = F.cross_entropy(network(backbone.prepare(seen.images[batch])), seen.labels[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    stages.eval()
-    return backbone
+    return learn_stripes(stages, width=16, classes=5, noise=30)
 
 
 def changed(before: nn.Module, after: nn.Module, kind: str) -> bool:

@@ -1,6 +1,9 @@
 """What the unit tests share."""
 
 import pytest
+from conftest import everything_in
+
+from utils.lesson import LessonError
 
 
 @pytest.fixture
@@ -20,3 +23,20 @@ def installed(tmp_path, monkeypatch):
         return folder / file
 
     return install
+
+
+@pytest.fixture
+def fails(without_data):
+    """Loading gives one sentence with these words, and no file has changed."""
+
+    def fails(load, *told):
+        before = everything_in(without_data)
+        for source in ("real", "auto"):  # a damaged file is no reason to use the sample without a word
+            with pytest.raises(LessonError) as error:
+                load(source)
+            for words in told:
+                assert words in str(error.value)
+            assert "\n" not in str(error.value)
+        assert everything_in(without_data) == before
+
+    return fails

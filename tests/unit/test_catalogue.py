@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import everything_in
 
 from utils import catalogue
 from utils.catalogue import CATALOGUE, Entry, RemoteFile
@@ -120,10 +121,6 @@ def fetch(server, without_data, monkeypatch):
         return catalogue.fetch("tiny")
 
     return fetch
-
-
-def everything_in(folder: Path) -> dict[str, bytes]:
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def whole() -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import everything_in
 from PIL import Image
 
 from utils import catalogue, lesson, paths
@@ -120,27 +121,6 @@ def assert_same(data, batches, in_order: bool) -> None:
         assert found == expected if in_order else sorted(found) == sorted(expected)
         assert (part.images.dtype, part.images.shape[1:], part.labels.dtype) == (torch.uint8, (3, 32, 32), torch.int64)
     assert data.is_real and data.classes == CIFAR10_CLASSES
-
-
-def everything_in(folder: Path) -> dict[str, bytes]:
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-@pytest.fixture
-def fails(without_data):
-    """Loading gives one sentence with these words, and no file has changed."""
-
-    def fails(load, *told):
-        before = everything_in(without_data)
-        for source in ("real", "auto"):  # a damaged file is no reason to use the sample without a word
-            with pytest.raises(LessonError) as error:
-                load(source)
-            for words in told:
-                assert words in str(error.value)
-            assert "\n" not in str(error.value)
-        assert everything_in(without_data) == before
-
-    return fails
 
 
 class TestSample:
