@@ -18,8 +18,8 @@ import httpx
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from PIL import Image, ImageDraw
+from projects.serving import encoded, serving
 
 from project1_mnist import app as page
 from project1_mnist.data import mean_and_std, training_batches
@@ -46,12 +46,6 @@ def drawn(digit: int, side: int = 200) -> Image.Image:
     return image
 
 
-def png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
 @pytest.fixture(scope="module")
 def network() -> Net:
     """A small network's first lesson: a few epochs of the sample."""
@@ -66,13 +60,8 @@ def network() -> Net:
 @pytest.fixture(scope="module")
 def address(network):
     """A real server on a free port of this computer."""
-    with web.listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(uvicorn.Config(page.create_app(network, ABOUT), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+    with serving(page.create_app(network, ABOUT)) as address:
+        yield address
 
 
 @pytest.fixture
@@ -90,7 +79,7 @@ def connect(address: str) -> socket.socket:
 class TestAnswers:
     @pytest.mark.parametrize("digit", DIGITS)
     def test_predict_says_what_the_network_says(self, client, network, digit):
-        response = client.post("/predict", content=png(drawn(digit)))
+        response = client.post("/predict", content=encoded(drawn(digit)))
         assert response.status_code == 200
         answer = response.json()
         with torch.no_grad():
@@ -101,7 +90,7 @@ class TestAnswers:
         assert torch.tensor(answer["pixels"]).tolist() == (pixels[0, 0] * 255).round().int().tolist()
 
     def test_maps_are_the_first_layers(self, client, network):
-        maps = torch.tensor(client.post("/predict", content=png(drawn(2))).json()["maps"])
+        maps = torch.tensor(client.post("/predict", content=encoded(drawn(2))).json()["maps"])
         with torch.no_grad():
             expected = network.features[:4]((digit_from(drawn(2)) - network.mean) / network.std)[0]
         assert maps.shape == (16, 12, 12)
@@ -134,10 +123,10 @@ class TestLimits:
             (b"", 415, "unreadable"),
             (b'{"picture": [1, 2', 415, "unreadable"),
             (b"<html>", 415, "unreadable"),
-            (png(drawn(2))[:300], 422, "damaged"),
-            (png(Image.new("L", (280, 280), 255)), 422, "blank"),
-            (png(Image.new("RGBA", (560, 560), (0, 0, 0, 0))), 422, "blank"),
-            (png(Image.new("1", (10_000, 5_001))), 413, "too_large"),
+            (encoded(drawn(2))[:300], 422, "damaged"),
+            (encoded(Image.new("L", (280, 280), 255)), 422, "blank"),
+            (encoded(Image.new("RGBA", (560, 560), (0, 0, 0, 0))), 422, "blank"),
+            (encoded(Image.new("1", (10_000, 5_001))), 413, "too_large"),
         ],
         ids=["empty", "half a JSON", "web page", "half a PNG", "blank sheet", "empty layer", "50 megapixels and a bit"],
     )
@@ -145,7 +134,7 @@ class TestLimits:
         response = client.post("/predict", content=body)
         assert (response.status_code, response.json()["kind"]) == (status, kind)
         assert 10 < len(response.json()["error"]) < 150
-        assert client.post("/predict", content=png(drawn(2))).status_code == 200  # and it goes on
+        assert client.post("/predict", content=encoded(drawn(2))).status_code == 200  # and it goes on
 
     @pytest.mark.parametrize("length", [page.MOST_BYTES + 1, 5_000_000_000])
     def test_large_body_is_refused_unread(self, address, length):
@@ -167,7 +156,7 @@ class TestLimits:
     def test_reader_who_leaves_in_the_middle(self, client, address):
         with connect(address) as connection:
             connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n123")
-        assert client.post("/predict", content=png(drawn(2))).status_code == 200
+        assert client.post("/predict", content=encoded(drawn(2))).status_code == 200
 
     def test_other_methods_and_addresses(self, client):
         assert client.get("/predict").status_code == 405
@@ -190,19 +179,19 @@ class TestLimits:
         assert asyncio.run(ask()) == 200
 
     def test_no_page_elsewhere_may_read_it(self, client):
-        response = client.post("/predict", content=png(drawn(2)), headers={"Origin": "https://evil.example"})
+        response = client.post("/predict", content=encoded(drawn(2)), headers={"Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in response.headers
 
 
 class TestServer:
     def test_fifty_at_once(self, address):
-        alone = {digit: httpx.post(f"{address}/predict", content=png(drawn(digit))).json() for digit in DIGITS}
+        alone = {digit: httpx.post(f"{address}/predict", content=encoded(drawn(digit))).json() for digit in DIGITS}
         digits = [list(DIGITS)[i % len(DIGITS)] for i in range(50)]
         begin = threading.Barrier(50)
 
         def ask(digit: int) -> dict:
             begin.wait()
-            return httpx.post(f"{address}/predict", content=png(drawn(digit)), timeout=60).json()
+            return httpx.post(f"{address}/predict", content=encoded(drawn(digit)), timeout=60).json()
 
         with ThreadPoolExecutor(50) as pool:
             answers = list(pool.map(ask, digits))
@@ -218,7 +207,7 @@ class TestServer:
 
         monkeypatch.setattr(page, "look_at", slowly)
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(httpx.post, f"{address}/predict", content=png(drawn(3)))
+            waiting = pool.submit(httpx.post, f"{address}/predict", content=encoded(drawn(3)))
             assert looking.wait(10)
             assert httpx.get(f"{address}/health", timeout=5).status_code == 200
             assert not waiting.done()

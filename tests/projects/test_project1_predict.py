@@ -1,17 +1,16 @@
 """Project 1 reads a person's own picture: whatever its form, it comes out as MNIST's pictures look."""
 
 import io
-import struct
 import subprocess
 import sys
 import time
 import tracemalloc
-import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from projects.serving import encoded, png_header
 from torch import Tensor
 
 from project1_mnist import predict
@@ -56,22 +55,6 @@ def on_layer(ink: Image.Image, brightness: int) -> Image.Image:
     image = Image.new("RGBA", ink.size, (brightness, brightness, brightness, 0))
     image.putalpha(ink)
     return image
-
-
-def content(image: Image.Image, form: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    image.save(file, form)
-    return file.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds nothing."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
 class TestPicture:
@@ -160,8 +143,8 @@ class TestOpening:
             (b"", "unreadable"),
             (b"<!doctype html><p>Not found", "unreadable"),
             (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unreadable"),  # Pillow would start Ghostscript
-            (content(seven())[:500], "damaged"),
-            (content(seven(), "JPEG")[:2000], "damaged"),
+            (encoded(seven())[:500], "damaged"),
+            (encoded(seven(), "JPEG")[:2000], "damaged"),
             (png_header(10_000, 10_000), "too_large"),
             (png_header(100_000, 100_000), "too_large"),
         ],

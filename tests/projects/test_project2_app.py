@@ -1,18 +1,14 @@
 """Project 2's page: the API and its limits, and a real browser."""
 
 import asyncio
-import io
 import re
-import struct
-import threading
-import zlib
 
 import httpx
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from PIL import Image
+from projects.serving import encoded, png_header, serving
 from torch import Tensor, nn
 
 from project2_cifar10 import app as page
@@ -46,22 +42,6 @@ def picture(colour: int, size: tuple[int, int] = (80, 60)) -> Image.Image:
     return Image.fromarray(np.where(disc[..., None], COLOURS[colour], 60).astype(np.uint8))
 
 
-def content(image: Image.Image, form: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    image.save(file, form)
-    return file.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds nothing."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-
-
 @pytest.fixture(scope="module")
 def data() -> ImageData:
     """The data set that the page takes its examples from."""
@@ -73,14 +53,10 @@ def data() -> ImageData:
 @pytest.fixture(scope="module")
 def address(data):
     """A real server on a free port of this computer."""
-    with pytest.MonkeyPatch.context() as patch, web.listen("127.0.0.1", 0) as listening:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "cifar10", lambda *_: data)
-        server = uvicorn.Server(uvicorn.Config(page.create_app(Colours().eval(), ABOUT), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        with serving(page.create_app(Colours().eval(), ABOUT)) as address:
+            yield address
 
 
 @pytest.fixture
@@ -92,7 +68,7 @@ def client(address):
 class TestAnswers:
     @pytest.mark.parametrize("colour", [0, 1, 2])
     def test_says_what_the_network_says(self, client, colour):
-        answer = client.post("/predict", content=content(picture(colour))).json()
+        answer = client.post("/predict", content=encoded(picture(colour))).json()
         image = image_from(picture(colour))
         probabilities, heat = predict.answer(Colours(), image, ABOUT["temperature"])
         assert answer["probabilities"] == pytest.approx(probabilities.tolist(), abs=1e-5)
@@ -109,7 +85,7 @@ class TestAnswers:
         examples = client.get("/examples").json()
         assert [example["class"] for example in examples] == [0, 1, 2, 3]
         assert torch.equal(torch.tensor(examples[1]["pixels"]).permute(2, 0, 1), data.test.images[1].long())
-        sent = content(Image.fromarray(np.array(examples[1]["pixels"], dtype=np.uint8)))
+        sent = encoded(Image.fromarray(np.array(examples[1]["pixels"], dtype=np.uint8)))
         assert client.post("/predict", content=sent).json()["pixels"] == examples[1]["pixels"]  # 32x32 stays as it is
 
     def test_no_examples_of_what_it_was_not_trained_on(self, data, monkeypatch):
@@ -155,12 +131,12 @@ class TestLimits:
         [
             (b"", 415, "unreadable"),
             (b"Dear Sir or Madam", 415, "unreadable"),
-            (content(picture(0))[:150], 422, "damaged"),
-            (content(picture(0, (400, 300)), "JPEG")[:2000], 422, "damaged"),
+            (encoded(picture(0))[:150], 422, "damaged"),
+            (encoded(picture(0, (400, 300)), "JPEG")[:2000], 422, "damaged"),
             (png_header(10_000, 10_000), 413, "too_large"),
             (png_header(100_000, 100_000), 413, "too_large"),
-            (content(Image.new("RGB", (90, 90), (9, 9, 9))), 422, "blank"),
-            (content(picture(0, (3, 200))), 422, "too_small"),
+            (encoded(Image.new("RGB", (90, 90), (9, 9, 9))), 422, "blank"),
+            (encoded(picture(0, (3, 200))), 422, "too_small"),
             (b"x" * (page.MOST_BYTES + 1), 413, "too_large"),
         ],
         ids=["empty", "text", "half a PNG", "half a JPEG", "100 megapixels", "bomb", "one colour", "a sliver", "too many bytes"],
@@ -169,7 +145,7 @@ class TestLimits:
         response = client.post("/predict", content=body)
         assert (response.status_code, response.json()["kind"]) == (status, kind)
         assert 10 < len(response.json()["error"]) < 150
-        assert client.post("/predict", content=content(picture(1))).status_code == 200  # and it goes on
+        assert client.post("/predict", content=encoded(picture(1))).status_code == 200  # and it goes on
 
     def test_only_this_computers_names(self, client):
         assert client.get("/health", headers={"Host": "evil.example"}).status_code == 400
@@ -242,7 +218,7 @@ class TestBrowser:
         picture(1).save(tmp_path / "frog.png")
         tab.set_input_files("#file", tmp_path / "frog.png")
         wait_for(tab, "frog")
-        answer = client.post("/predict", content=content(picture(1))).json()
+        answer = client.post("/predict", content=encoded(picture(1))).json()
         assert tab.locator("#bars .value").all_inner_texts() == [f"{100 * share:.1f}%" for share in answer["probabilities"]]
         seen = tab.evaluate("[...document.querySelector('#seen').getContext('2d').getImageData(0, 0, 32, 32).data]")
         assert np.array(seen).reshape(32, 32, 4)[..., :3].tolist() == answer["pixels"]
@@ -255,7 +231,7 @@ class TestBrowser:
         tab.click("#thumbnails button >> nth=2")
         wait_for(tab, "airplane")
         assert "It is: airplane." in tab.inner_text("#second")
-        drop(tab, content(picture(0)))
+        drop(tab, encoded(picture(0)))
         wait_for(tab, "automobile")
         assert "It is:" not in tab.inner_text("#second")
 
@@ -264,14 +240,14 @@ class TestBrowser:
         for contents, said in (
             ([b"Dear Sir"], "사진이 아닙니다"),
             ([b""], "사진이 아닙니다"),
-            ([content(picture(0))[:150]], "손상"),
+            ([encoded(picture(0))[:150]], "손상"),
             ([png_header(10_000, 10_000)], "너무 큽니다"),
-            ([content(picture(0)), content(picture(1))], "한 장만"),
+            ([encoded(picture(0)), encoded(picture(1))], "한 장만"),
         ):
             drop(tab, *contents)
             tab.wait_for_selector(f"#problem:has-text('{said}')")
             assert tab.inner_text("#best") == "?"
-        drop(tab, content(picture(1)))
+        drop(tab, encoded(picture(1)))
         wait_for(tab, "개구리")
         assert tab.locator("#problem").is_hidden()
 
@@ -280,7 +256,7 @@ class TestBrowser:
         held = []
         tab.route("**/predict", lambda route: held.append(route))
         for number in (0, 1):
-            drop(tab, content(picture(number)))
+            drop(tab, encoded(picture(number)))
             for _ in range(300):
                 if len(held) > number:
                     break
