@@ -51,7 +51,7 @@ class RemoteFile:
     Attributes:
         name: As it lies on disk. An archive stays packed: it is read as it is.
         bytes: Its size on disk.
-        md5: Its checksum, or None where nobody publishes one.
+        md5: Its checksum, or None where nobody publishes one: then its size is compared, or the contents of a zip.
         packed_bytes: What is downloaded, for a file that the server keeps as `name`.gz; None where it sends the file itself.
         members: For a zip without a published checksum: the beginnings of paths that it must hold.
     """
@@ -199,6 +199,114 @@ CATALOGUE = {
         places=("airline-passengers.csv", "timeseries/airline-passengers.csv"),
         sample="none; Seattle's weather, which is always there, is the default",
     ),
+    "tinyshakespeare": Entry(
+        name="tinyshakespeare",
+        title="Tiny Shakespeare: 1,115,394 characters of speeches from his plays",
+        licence="public domain (the plays)",
+        homepage="https://github.com/karpathy/char-rnn",
+        folder="tinyshakespeare",
+        files=(RemoteFile("input.txt", 1_115_394, "6fb458f1232090904fb40fe944165e91"),),
+        mirrors=("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
+        places=("tinyshakespeare/input.txt", "tinyshakespeare.txt"),
+        sample="small stories in English and Korean, written when they are needed",
+    ),
+    "imdb": Entry(
+        name="imdb",
+        title="IMDb: 25,000 + 25,000 film reviews in English, praising or not",
+        licence="none stated; its authors ask to cite Maas et al. (2011)",
+        homepage="https://ai.stanford.edu/~amaas/data/sentiment/",
+        folder="imdb",
+        files=(RemoteFile("aclImdb_v1.tar.gz", 84_125_825, "7c2ac02c03563afcf9b574c7e56c153a"),),
+        mirrors=("https://ai.stanford.edu/~amaas/data/sentiment/",),
+        places=(
+            "aclImdb/train",
+            "imdb/aclImdb/train",
+            *(
+                f"{folder}{name}{ending}"
+                for name in ("aclImdb_v1", "aclImdb_10k", "aclImdb")
+                for ending in _ARCHIVES[1:]
+                for folder in ("", "imdb/")
+            ),
+        ),
+        sample="4,000 + 1,000 made-up opinions in English and Korean",
+    ),
+    "nsmc": Entry(
+        name="nsmc",
+        title="NSMC: 150,000 + 50,000 short film reviews in Korean, praising or not",
+        licence="CC0",
+        homepage="https://github.com/e9t/nsmc",
+        folder="nsmc",
+        # Nobody publishes a checksum: what comes must have the right size.
+        files=(RemoteFile("ratings_train.txt", 14_628_807, None), RemoteFile("ratings_test.txt", 4_893_335, None)),
+        mirrors=("https://raw.githubusercontent.com/e9t/nsmc/master/",),
+        places=("nsmc/ratings_train.txt", "ratings_train.txt"),
+        sample="4,000 + 1,000 made-up opinions in English and Korean",
+    ),
+    "rt_polarity": Entry(
+        name="rt_polarity",
+        title="MR, sentence polarity v1.0: 10,662 sentences from film reviews in English, praising or not",
+        licence="none stated; its authors ask to cite Pang and Lee (2005)",
+        homepage="https://www.cs.cornell.edu/people/pabo/movie-review-data/",
+        folder="rt-polarity",
+        files=(),
+        mirrors=(),
+        places=("rt-polarity.pos", "rt-polaritydata/rt-polarity.pos", "rt-polarity/rt-polarity.pos"),
+        sample="4,000 + 1,000 made-up opinions in English and Korean",
+    ),
+    "multi30k": Entry(
+        name="multi30k",
+        title="Multi30k: 29,000 + 1,014 + 1,000 sentences about photographs, in English, German and French",
+        licence="for research and education only (said of the photographs)",
+        homepage="https://github.com/multi30k/dataset",
+        folder="multi30k",
+        files=(
+            RemoteFile("train.en.gz", 568_929, "0065d13af80720a55ca8153d126e6627"),
+            RemoteFile("train.de.gz", 637_044, "81ff90b99829c0cd4b1b587d394afd39"),
+            RemoteFile("train.fr.gz", 604_242, "6cb767741dcad3931f966fefbc05203f"),
+            RemoteFile("val.en.gz", 21_650, "2b69aa9253948ac9f67e94917272dd40"),
+            RemoteFile("val.de.gz", 24_681, "6e0e229eb049e3fc99a1ef02fb2d5f91"),
+            RemoteFile("val.fr.gz", 23_001, "93fc564584b7e5ba410c761ea5a1c682"),
+            RemoteFile("test_2016_flickr.en.gz", 21_077, "ff2c0fcb4893a13bd73414306bc250ae"),
+            RemoteFile("test_2016_flickr.de.gz", 22_890, "efd67d314d98489b716b145475101932"),
+            RemoteFile("test_2016_flickr.fr.gz", 22_310, "08dc7cd4a662f31718412de95ca9bfe3"),
+        ),
+        mirrors=("https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/",),
+        places=("multi30k/train.en.gz",),
+        sample="none; lessons write sentences of their own",
+    ),
+    "korean_english": Entry(
+        name="korean_english",
+        title="Tatoeba: some thousand everyday sentences in English and Korean",
+        licence="CC BY 2.0 (France)",
+        homepage="https://www.manythings.org/anki/",
+        folder="kor-eng",
+        files=(),  # the file there grows: neither a size nor a checksum would hold for long
+        mirrors=(),
+        places=("kor.txt", "kor-eng/kor.txt"),
+        sample="none; lessons write sentences of their own",
+    ),
+    "korean_chat": Entry(
+        name="korean_chat",
+        title="Chatbot_data: 11,823 questions and kind answers in Korean",
+        licence="MIT",
+        homepage="https://github.com/songys/Chatbot_data",
+        folder="chatbot_ko",
+        files=(),
+        mirrors=(),
+        places=("ChatbotData.csv", "chatbot_ko/ChatbotData.csv"),
+        sample="chatterbot-corpus in Korean, about 700 pairs",
+    ),
+    "daily_dialog": Entry(
+        name="daily_dialog",
+        title="DailyDialog: 13,118 everyday conversations in English",
+        licence="CC BY-NC-SA 4.0",
+        homepage="http://yanran.li/dailydialog",
+        folder="ijcnlp_dailydialog",
+        files=(),
+        mirrors=(),
+        places=("ijcnlp_dailydialog",),
+        sample="chatterbot-corpus in English, about 1,250 pairs",
+    ),
 }
 
 
@@ -271,6 +379,8 @@ def _difference(path: Path, file: RemoteFile) -> str:
     """What is wrong with a file that was received; nothing is an empty text."""
     if file.md5 is not None:
         return "" if checksum(path) == file.md5 else _description(path, otherwise="a file with another checksum")
+    if not file.members:
+        return "" if path.stat().st_size == file.bytes else _description(path, otherwise="a file of another size")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # reads everything and compares the checksums inside the zip

@@ -35,7 +35,12 @@ def zipped(*names: str) -> bytes:
     return buffer.getvalue()
 
 
-ARCHIVES = {"batches.tar.gz": gzip.compress(bytes(range(256)) * 90), "insects.zip": zipped("train/ants/1.jpg", "val/bees/2.jpg")}
+PLAIN = "reviews.txt"  # a file that has neither a checksum nor one inside
+ARCHIVES = {
+    "batches.tar.gz": gzip.compress(bytes(range(256)) * 90),
+    "insects.zip": zipped("train/ants/1.jpg", "val/bees/2.jpg"),
+    PLAIN: b"good\t1\nbad\t0\n" * 90,
+}
 HTML = b"<!DOCTYPE html><html><body>Please log in to this network</body></html>"
 
 
@@ -225,14 +230,22 @@ class TestArchives:
     @pytest.fixture
     def fetch(self, fetch, server, monkeypatch):
         def fetch_archive(name: str, *mirrors: str):
-            md5 = None if name.endswith(".zip") else hashlib.md5(ARCHIVES[name]).hexdigest()
-            members = ("train/ants/", "val/bees/") if md5 is None else ()
+            md5 = hashlib.md5(ARCHIVES[name]).hexdigest() if name.endswith(".gz") else None
+            members = ("train/ants/", "val/bees/") if name.endswith(".zip") else ()
             file = RemoteFile(name, len(ARCHIVES[name]), md5, members=members)
             entry = dataclasses.replace(tiny(server, *mirrors), files=(file,), places=(f"tiny/raw/{name}",))
             monkeypatch.setitem(CATALOGUE, "tiny", entry)
             return catalogue.fetch("tiny")
 
         return fetch_archive
+
+    @pytest.mark.parametrize(("mirror", "told"), [("cut", "a file of another size"), ("login", "a web page instead of data")])
+    def test_without_any_checksum_the_size_must_be_right(self, fetch, without_data, mirror, told):
+        with pytest.raises(LessonError, match=told):
+            fetch(PLAIN, mirror)
+        assert everything_in(without_data) == {}
+        fetch(PLAIN, mirror, "late")
+        assert everything_in(without_data) == {f"tiny/raw/{PLAIN}": ARCHIVES[PLAIN]}
 
     @pytest.mark.parametrize("name", ARCHIVES)
     def test_stays_packed(self, fetch, without_data, server, name):
@@ -242,7 +255,7 @@ class TestArchives:
         assert catalogue.find("tiny") == without_data / "tiny" / "raw" / name
         assert CATALOGUE["tiny"].bytes == len(ARCHIVES[name])
 
-    @pytest.mark.parametrize("name", ARCHIVES)
+    @pytest.mark.parametrize("name", sorted(ARCHIVES.keys() - {PLAIN}))
     @pytest.mark.parametrize("bad", ["missing", "stops", "login", "cut", "scrambled", "other"])
     def test_one_bad_mirror_does_not_matter(self, fetch, without_data, bad, name):
         fetch(name, bad, "late")

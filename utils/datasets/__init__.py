@@ -11,11 +11,16 @@
     "sample"  small, comes with the installed packages, never touches the network
 
 Pictures: mnist, cifar10 (ten classes, 32x32 in colour), hymenoptera (ants and bees).
+Texts: tinyshakespeare. Reviews: imdb, nsmc, rt_polarity. Translations: multi30k, korean_english.
+Dialogues: chatterbot (always there), korean_chat, daily_dialog.
 Time series: seattle_weather, stocks, monthly_prices (always there); beijing_pm25, aapl, airline_passengers; from_csv.
 """
 
+from utils.datasets.dialogues import DialogueData, chatterbot, daily_dialog, korean_chat
 from utils.datasets.images import ImageData, Images, hold_out, nearest_mean_accuracy
 from utils.datasets.pictures import cifar10, hymenoptera, mnist
+from utils.datasets.reviews import TextData, Texts, imdb, nsmc, rt_polarity
+from utils.datasets.sentence_pairs import PairData, korean_english, multi30k
 from utils.datasets.series import (
     Series,
     aapl,
@@ -27,22 +32,37 @@ from utils.datasets.series import (
     stocks,
 )
 from utils.datasets.sources import Source
+from utils.datasets.texts import Text, tinyshakespeare
 
 __all__ = [
+    "DialogueData",
     "ImageData",
     "Images",
+    "PairData",
     "Series",
     "Source",
+    "Text",
+    "TextData",
+    "Texts",
     "aapl",
     "airline_passengers",
     "beijing_pm25",
+    "chatterbot",
     "cifar10",
+    "daily_dialog",
     "from_csv",
     "hold_out",
     "hymenoptera",
+    "imdb",
+    "korean_chat",
+    "korean_english",
     "mnist",
     "monthly_prices",
+    "multi30k",
     "nearest_mean_accuracy",
+    "nsmc",
+    "rt_polarity",
     "seattle_weather",
     "stocks",
+    "tinyshakespeare",
 ]

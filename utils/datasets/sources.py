@@ -41,3 +41,12 @@ def damaged(path: Path, what: str, name: str) -> LessonError:
         f"{paths.short(path)} is damaged: {what}. Move it away and run `python -m study data {name}`, "
         "or go on with --source sample; the file was left as it is"
     )
+
+
+def unreadable(path: Path, error: Exception, name: str) -> LessonError:
+    """The error for a file that could not be read: missing, refused by the system, or with something else in it."""
+    if isinstance(error, FileNotFoundError):
+        return LessonError(f"{paths.short(path)} is missing: get it from {catalogue.CATALOGUE[name].homepage}")
+    if isinstance(error, OSError) and error.errno is not None:
+        return LessonError(explain(error))
+    return damaged(path, f"it cannot be read ({str(error).splitlines()[0].rstrip(':')})", name)
