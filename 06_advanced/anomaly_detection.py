@@ -15,7 +15,7 @@ You will
   5. score things that are no digits: drawings, digits on their heads, inverted and empty ones
 
 Before     06_advanced/autoencoder.py
-Run        python -m study run anomaly_detection   (about 20 s on one CPU core, after importing torch)
+Run        python -m study run anomaly_detection   (about 17 s on one CPU core, after importing torch)
 You see    AUROC, mean of ten digits: autoencoder 0.83, PCA 0.85, distance to the mean 0.61, nearest neighbour 0.96; roc.png
 Try next   --width 64 --digits 2 5 8: a wider code. First guess which of the scores gain by it, and which lose, then look
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

@@ -13,7 +13,7 @@ You will
   5. see what a narrow middle forbids: to restore what is no digit
 
 Before     04_cnn/conv_layers.py
-Run        python -m study run autoencoder         (about 35 s on one CPU core, after importing torch)
+Run        python -m study run autoencoder         (about 30 s on one CPU core, after importing torch)
 You see    width 4: PCA's error 0.0109, dense 0.0095, convolutional 0.0093; width 32: PCA is six times better; restored.png
 Try next   --noise 1 --seeds 1: twice the noise. First guess whether the autoencoder now beats the linear filter, then look
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

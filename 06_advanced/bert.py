@@ -13,7 +13,7 @@ You will
   5. take the loss at all words instead, see what its number is worth, and have blanks filled in
 
 Before     06_advanced/transformer.py
-Run        python -m study run bert   (about 45 s on one CPU core, after importing torch)
+Run        python -m study run bert   (about 41 s on one CPU core, after importing torch)
 You see    loss at hidden words: word frequencies 4.21, two neighbours 1.36, BERT 1.20; it has grammar, and no taste
 Try next   --share 0.5: half of all words to guess in training. First guess what that does to the loss at 15 %
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

@@ -13,7 +13,7 @@ You will
   5. look at neighbours in feature space
 
 Before     04_cnn/few_shot.py, 04_cnn/augmentation_gains.py
-Run        python -m study run contrastive_learning (about 55 s on one CPU core, after importing torch)
+Run        python -m study run contrastive_learning (about 51 s on one CPU core, after importing torch)
 You see    right on new pictures: 0.41 by features learned without labels, 0.34 by pixels, 0.20 untrained; neighbours.png
 Try next   --views crop: the two views keep their colours. First guess how the probe does, and how the loss; then explain both
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

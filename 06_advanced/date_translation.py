@@ -13,7 +13,7 @@ You will
   5. make four mistakes that no message tells, and find the mark of each
 
 Before     06_advanced/transformer.py, 06_advanced/positions.py
-Run        python -m study run date_translation    (about 50 s on one CPU core, after importing torch)
+Run        python -m study run date_translation    (about 47 s on one CPU core, after importing torch)
 You see    99 % of new days read without a mistake, by a well-known parser 53 %; the lowest loss reads none; alignment.png
 Try next   --depth 1: half the layers. First guess how many of 100 new days it still reads
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

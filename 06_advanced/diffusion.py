@@ -10,7 +10,7 @@ You will
   4. turn noise into digits (Ho, Jain and Abbeel, 2020), look at them, measure them, and see that they are not copies
 
 Before     06_advanced/diffusion_process.py, 04_cnn/conv_layers.py
-Run        python -m study run diffusion   (about 45 s on one CPU core, after importing torch)
+Run        python -m study run diffusion   (about 38 s on one CPU core, after importing torch)
 You see    Fréchet distance 0.23, of Gaussian pixels 0.57, of real digits 0.07; samples.png
 Try next   --timesteps 20: a fifth of the work when sampling. Guess first: does the loss suffer, or do the samples?
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

@@ -13,7 +13,7 @@ You will
   5. denoise digits in three ways that need no training, and see what the perfect answer to the training set makes of noise
 
 Before     06_advanced/vae.py
-Run        python -m study run diffusion_process   (about 8 s on one CPU core, after importing torch)
+Run        python -m study run diffusion_process   (about 5 s on one CPU core, after importing torch)
 You see    numbers that find back to three hills, and a perfect denoiser that only makes copies; three figures
 Try next   --timesteps 10: a tenth of the steps. Guess first which of the three kinds of noise then does best
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

@@ -13,7 +13,7 @@ You will
   5. look at samples over time, and measure them: Fréchet distance, precision, recall, and whether they are copies
 
 Before     06_advanced/vae.py, 04_cnn/batch_normalization.py
-Run        python -m study run gan     (about 40 s on one CPU core, after importing torch)
+Run        python -m study run gan     (about 31 s on one CPU core, after importing torch)
 You see    Fréchet distance 0.29, where a normal distribution of pixels has 0.57 and real digits have 0.07; samples.png
 Try next   --sharpness 1: a gentler discriminator. First guess what suffers more, precision or recall
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

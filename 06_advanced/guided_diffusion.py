@@ -14,7 +14,7 @@ You will
   6. walk from one picture to another through the noise
 
 Before     06_advanced/diffusion.py
-Run        python -m study run guided_diffusion   (about 40 s on one CPU core, after importing torch)
+Run        python -m study run guided_diffusion   (about 35 s on one CPU core, after importing torch)
 You see    97 of 100 digits as asked for, and all of them when asked twice as insistently; digits.png, curves.png
 Try next   --drop 0: no label is ever left out. Guess first: what becomes of the plain samples, what of the guided ones?
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

@@ -12,7 +12,7 @@ You will
   4. load your Llama into utils/networks/llama.py, made of PyTorch's own parts: equal; a published one talks, if it is there
 
 Before     06_advanced/gpt.py
-Run        python -m study run llama               (about 45 s on one CPU core, after importing torch)
+Run        python -m study run llama               (about 40 s on one CPU core, after importing torch)
 You see    loss 2.13 (GPT-2), 2.13, 1.51 (rotary), 1.47, 1.52 with half the cache; "The capital of France is Paris."
 Try next   --seeds 1 --question "How many legs do two cats have?": first guess what 135 million weights make of that
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

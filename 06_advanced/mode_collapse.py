@@ -12,7 +12,7 @@ You will
   4. see what the Wasserstein distance has that the Jensen-Shannon divergence has not, and how well a critic estimates it
 
 Before     06_advanced/gan.py
-Run        python -m study run mode_collapse     (about 38 s on one CPU core, after importing torch)
+Run        python -m study run mode_collapse     (about 24 s on one CPU core, after importing torch)
 You see    modes in the second half of the game: 1.8 of 8, with R1 6.7, with WGAN-GP 7.8; collapse.png
 Try next   --speed 1: equal learning rates. First guess whether the plain game still collapses, and what happens to the cures
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

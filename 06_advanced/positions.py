@@ -12,7 +12,7 @@ You will
   4. meet the error everyone meets with a table of positions, and a mistake that no message tells
 
 Before     06_advanced/transformer.py
-Run        python -m study run positions           (about 28 s on one CPU core, after importing torch)
+Run        python -m study run positions           (about 24 s on one CPU core, after importing torch)
 You see    all learn at length 16; at four times the length, rotations are right in half and more, others in 0.3; lengths.png
 Try next   --shift 48: in training, sequences begin anywhere from place 0 to 48. First guess whom that helps, and whom it hurts
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

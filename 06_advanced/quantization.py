@@ -13,7 +13,7 @@ You will
   5. multiply in integers, equal to PyTorch's; meet an error, and a mistake without one; read a real model's blocks
 
 Before     06_advanced/llama.py
-Run        python -m study run quantization        (about 7 s on one CPU core, after importing torch)
+Run        python -m study run quantization        (about 6 s on one CPU core, after importing torch)
 You see    an outlier: 0.94 % error become 23 %, in blocks 2 %; 2 bits: 0.40 right with one scale, 0.86 in blocks; errors.png
 Try next   --steps 50: networks that have learned too little, as the last check will say. Guess first: do they mind 2 bits more?
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

@@ -12,7 +12,7 @@ You will
   4. search with MiniLM, 22.7 million weights trained on English, if it is installed, and ask it in Korean
 
 Before     06_advanced/bert.py
-Run        python -m study run sentence_embeddings   (about 13 s on one CPU core, after importing torch)
+Run        python -m study run sentence_embeddings   (about 10 s on one CPU core, after importing torch)
 You see    Korean partners of English opinions: 0.94 right, chance 0.08; MiniLM 1.00, in Korean 0.08; similarities.png
 Try next   --temperature 1: first guess what becomes of the accuracy
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

@@ -12,7 +12,7 @@ You will
   4. meet the error everyone meets with a cache, and two mistakes that no message tells
 
 Before     06_advanced/gpt.py
-Run        python -m study run text_generation     (about 25 s on one CPU core, after importing torch)
+Run        python -m study run text_generation     (about 24 s on one CPU core, after importing torch)
 You see    at temperature 1.5, 0.73 of the words exist, with top-p 0.94; 512 characters 7 times as fast with a cache
 Try next   --layers 4: first guess whether the cache is worth more or less now, and what its size becomes
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

@@ -12,7 +12,7 @@ You will
   4. meet the error everyone meets, and hand over a mask the wrong way round: what training, evaluation and the loss say to it
 
 Before     06_advanced/multi_head_attention.py
-Run        python -m study run transformer         (about 4 s on one CPU core, after importing torch)
+Run        python -m study run transformer         (about 3 s on one CPU core, after importing torch)
 You see    differences of 1e-6 and less; random digits, which nobody can predict, predicted with an inverted mask
 Try next   --width 1024, then --depth 12: first guess how many times the parameters each of them gives
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md

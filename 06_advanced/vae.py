@@ -13,7 +13,7 @@ You will
   5. walk through the space of codes, and from one digit to another
 
 Before     06_advanced/autoencoder.py
-Run        python -m study run vae                 (about 35 s on one CPU core, after importing torch)
+Run        python -m study run vae                 (about 30 s on one CPU core, after importing torch)
 You see    restored with 13 % less error than PCA's; β 784: rate 0; new digits of precision 0.12, normal pixels 0.02; samples.png
 Try next   --width 2 --betas 1: a code with two numbers. First guess whether its new digits get better or worse, then look
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md
@@ -27,7 +27,7 @@ from torch import Tensor, distributions, nn
 from utils.datasets import Source, mnist
 from utils.device import pick_device
 from utils.lesson import check, run
-from utils.plotting import save_figure
+from utils.plotting import label, save_figure
 from utils.sample_quality import Judge, frechet_distance, gaussian_samples, precision_recall, train_judge
 
 PIXELS = 784
@@ -186,14 +186,14 @@ def interpolate(model: VAE, start: Tensor, end: Tensor, columns: int) -> Tensor:
 
 
 # %% All of it, in order
-def show(grid: Tensor, name: str) -> None:
-    """Draw pictures (rows, columns, 28, 28) side by side."""
+def show(grid: Tensor, name: str, titles: tuple[str, ...] = ()) -> None:
+    """Draw pictures (rows, columns, 28, 28) side by side, a title beside each row."""
     import matplotlib.pyplot as plt
 
     rows, columns = grid.shape[:2]
     figure, axis = plt.subplots(figsize=(0.6 * columns, 0.6 * rows), layout="constrained")
     axis.imshow(grid.permute(0, 2, 1, 3).reshape(28 * rows, 28 * columns).cpu(), cmap="gray_r", vmin=0, vmax=1)
-    axis.set_axis_off()
+    axis.set(xticks=[], yticks=range(14, 28 * len(titles), 28), yticklabels=titles)
     save_figure(figure, __file__, name)
 
 
@@ -237,7 +237,8 @@ def main(
     ours = [judged[f"β 1, seed {one}"][0] for one in range(seed, seed + seeds)]
     results |= {"error": sum(errors) / seeds, "frechet": sum(ours) / seeds, "frechet_normal": judged["normal pixels"][0]}
     results |= {"precision": judged[f"β 1, seed {seed}"][1], "precision_normal": judged["normal pixels"][1]}
-    show(torch.cat([x[:24].cpu().view(2, 12, 28, 28) for x in fakes.values()]), "samples")
+    titles = (label("real", "진짜"), label("normal pixels", "정규 분포의 픽셀"), *list(fakes)[2:])
+    show(torch.stack([x[:12].cpu().squeeze(1) for x in fakes.values()]), "samples", titles)
     show(walk(chosen, test, 6, 12), "walk")
     show(interpolate(chosen, test[:6], test[6:12], 12), "interpolation")
     nats = results["distortion_beta_1"] + results["rate_beta_1"]

@@ -13,7 +13,7 @@ You will
   5. draw attention rollout, and test it: cover what was looked at most, least, or anything
 
 Before     06_advanced/multi_head_attention.py, 06_advanced/transformer.py
-Run        python -m study run vision_transformer   (about 42 s on one CPU core, after importing torch)
+Run        python -m study run vision_transformer   (about 38 s on one CPU core, after importing torch)
 You see    numbers equal to torchvision's; 0.42 right, nearest mean 0.24; maps that look right (rollout.png), and a doubt
 Try next   --scale 0.02: positions start as quiet as torchvision's. First guess what that costs in twelve epochs
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md
