@@ -551,3 +551,21 @@ def align_and_spread(one: Tensor, two: Tensor, t: float = 2.0) -> tuple[float, f
         distance) over all pairs of different pictures in `one` (0 if all are in one point, the lower the more spread out).
     """
     raise NotImplementedError  # TODO
+
+
+def layer_rates(names: list[str], layers: int, lr: float, decay: float) -> dict[str, float]:
+    """Give each layer its own learning rate for fine-tuning: the deeper it lies, the smaller.
+
+    What lies deep is general and should be kept; what lies near the new head has most to learn (Howard and Ruder, 2018).
+
+    Args:
+        names: Of parameters: "bert.embeddings.word_embeddings.weight", "bert.encoder.layer.5.output.dense.bias", "head.weight".
+        layers: How many layers the encoder has; the one with the largest number lies on top.
+        lr: The rate of the head, and of everything else that is neither embedding nor encoder layer (the pooler).
+        decay: What a rate is multiplied by from one layer to the one below it: the top layer has lr * decay. The embeddings lie
+            one below layer 0.
+
+    Returns:
+        For each name its rate.
+    """
+    raise NotImplementedError  # TODO

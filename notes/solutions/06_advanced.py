@@ -315,3 +315,17 @@ def align_and_spread(one: Tensor, two: Tensor, t: float = 2.0) -> tuple[float, f
     aligned = (one - two).square().sum(dim=1).mean()
     spread = torch.pdist(one).square().mul(-t).exp().mean().log()
     return aligned.item(), spread.item()
+
+
+def layer_rates(names: list[str], layers: int, lr: float, decay: float) -> dict[str, float]:
+    # Count how far below the head a parameter lies; its rate is multiplied by `decay` as often.
+    rates = {}
+    for name in names:
+        if name.startswith("bert.embeddings."):
+            below = layers + 1
+        elif name.startswith("bert.encoder.layer."):
+            below = layers - int(name.split(".")[3])
+        else:
+            below = 0
+        rates[name] = lr * decay**below
+    return rates

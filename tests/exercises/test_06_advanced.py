@@ -703,3 +703,29 @@ def test_align_and_spread(answers):
     expect(got, (4.0, math.log((2 * math.exp(-1) + math.exp(-2)) / 3)), call="align_and_spread(three corners, opposite, t=0.5)")
     one = torch.ones(4, 3)
     expect(answers.align_and_spread(one, one, 2.0), (0.0, 0.0), call="align_and_spread(four times the same point)", atol=1e-5)
+
+
+def test_layer_rates(answers):
+    """Hint: how many steps below the head does a parameter lie? The layer's number is the fourth part of its name, cut at dots.
+
+    힌트: 파라미터가 헤드보다 몇 단 아래에 있는지 센다. 이름을 점으로 자르면 네 번째 조각이 층 번호다.
+    """
+    names = {
+        "bert.embeddings.word_embeddings.weight": 3,
+        "bert.embeddings.LayerNorm.bias": 3,
+        "bert.encoder.layer.0.attention.self.query.weight": 2,
+        "bert.encoder.layer.1.output.LayerNorm.weight": 1,
+        "bert.pooler.dense.weight": 0,
+        "head.weight": 0,
+        "head.bias": 0,
+    }
+    for lr, decay in ((0.5, 0.5), (0.001, 0.9), (0.1, 1.0)):
+        got = answers.layer_rates(list(names), 2, lr, decay)
+        call = f"layer_rates([embeddings, layers 0 and 1, pooler, head], layers=2, lr={lr}, decay={decay})"
+        expect(got, {name: lr * decay**below for name, below in names.items()}, call=call)
+    deep = {f"bert.encoder.layer.{i}.output.dense.bias": 12 - i for i in (1, 9, 10, 11)}
+    got = answers.layer_rates(list(deep), 12, 1.0, 0.5)
+    expect(
+        got, {name: 0.5**below for name, below in deep.items()}, call="layer_rates(layers 1, 9, 10 and 11 of 12, 12, 1.0, 0.5)"
+    )
+    expect(answers.layer_rates([], 2, 0.1, 0.5), {}, call="layer_rates([], 2, 0.1, 0.5)")
