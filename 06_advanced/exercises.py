@@ -569,3 +569,19 @@ def layer_rates(names: list[str], layers: int, lr: float, decay: float) -> dict[
         For each name its rate.
     """
     raise NotImplementedError  # TODO
+
+
+def scramble_inside(pictures: Tensor, conv: nn.Conv2d, order: Tensor) -> tuple[Tensor, nn.Conv2d]:
+    """Put the pixels inside each patch in another order, and build a patch projection that does not notice.
+
+    What no eye can read any more is as easy for a ViT as before: it learns its projection from nothing. A CNN needs neighbours.
+
+    Args:
+        pictures: (n, channels, height, width); patches divide both sides. They are left as they are.
+        conv: The patch projection: `patch` x `patch` weights and as large a stride, with a bias. It is left as it is.
+        order: (patch · patch,): pixel j of each new patch, counted row by row, is pixel order[j] of the old one, in all channels.
+
+    Returns:
+        The scrambled pictures, and a new nn.Conv2d that makes of them what `conv` makes of `pictures`.
+    """
+    raise NotImplementedError  # TODO

@@ -1,5 +1,6 @@
 """Solutions of stage 06, to read after your own attempt."""
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -329,3 +330,13 @@ def layer_rates(names: list[str], layers: int, lr: float, decay: float) -> dict[
             below = 0
         rates[name] = lr * decay**below
     return rates
+
+
+def scramble_inside(pictures: Tensor, conv: nn.Conv2d, order: Tensor) -> tuple[Tensor, nn.Conv2d]:
+    # unfold lists a patch's numbers channel by channel, so the pixels stand in the last but one axis after this unflatten.
+    (patch, _), channels = conv.kernel_size, pictures.shape[1]
+    patches = F.unfold(pictures, patch, stride=patch).unflatten(1, (channels, -1))[:, :, order].flatten(1, 2)
+    follower = copy.deepcopy(conv)
+    with torch.no_grad():  # a sum does not ask for the order of its terms, if weights move with their pixels
+        follower.weight.copy_(conv.weight.flatten(2)[:, :, order].view_as(conv.weight))
+    return F.fold(patches, pictures.shape[2:], patch, stride=patch), follower

@@ -729,3 +729,26 @@ def test_layer_rates(answers):
         got, {name: 0.5**below for name, below in deep.items()}, call="layer_rates(layers 1, 9, 10 and 11 of 12, 12, 1.0, 0.5)"
     )
     expect(answers.layer_rates([], 2, 0.1, 0.5), {}, call="layer_rates([], 2, 0.1, 0.5)")
+
+
+def test_scramble_inside(answers):
+    """Hint: unfold, unflatten the numbers of a patch into channels and pixels, index, fold. The weights move as the pixels do.
+
+    힌트: unfold하고, 패치의 수를 채널과 픽셀로 펴고, 인덱싱하고, fold한다. 가중치는 픽셀이 움직인 대로 움직인다.
+    """
+    torch.manual_seed(0)
+    for channels, patch, height, width in ((3, 4, 8, 12), (1, 2, 6, 4)):
+        pictures, order = torch.randn(2, channels, height, width), torch.randperm(patch * patch)
+        conv = nn.Conv2d(channels, 5, patch, stride=patch)
+        kept, weight = pictures.clone(), conv.weight.detach().clone()
+        call = f"scramble_inside({height}x{width} pictures, patches of {patch}x{patch}, a random order)"
+        got, follower = answers.scramble_inside(pictures, conv, order)
+        expected = pictures.clone()
+        for row in range(0, height, patch):
+            for column in range(0, width, patch):
+                old = pictures[:, :, row : row + patch, column : column + patch].reshape(2, channels, -1)
+                expected[:, :, row : row + patch, column : column + patch] = old[:, :, order].view(2, channels, patch, patch)
+        expect(got, expected, call=f"the pictures of {call}")
+        expect(isinstance(follower, nn.Conv2d), True, call=f"is the second result of {call} an nn.Conv2d")
+        expect(follower(expected).detach(), conv(pictures).detach(), call=f"the new projection of {call}", atol=1e-5)
+        expect((pictures, conv.weight.detach()), (kept, weight), call=f"pictures and conv after {call}")
