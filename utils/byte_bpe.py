@@ -87,6 +87,11 @@ class ByteBPE:
     def __len__(self) -> int:
         return len(self._bytes)
 
+    @property
+    def merges(self) -> list[tuple[str, str]]:
+        """The pairs that are joined, the first one first."""
+        return list(self._ranks)
+
     def encode(self, text: str, special: bool = False) -> list[int]:
         """Turn a text into tokens.
 

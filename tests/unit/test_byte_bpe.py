@@ -46,7 +46,7 @@ def their_twin(tokenizer: ByteBPE):
     """Hugging Face's tokenizer with the same vocabulary and merges."""
     tokenizers = pytest.importorskip("tokenizers")
     pre = tokenizers.pre_tokenizers
-    theirs = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=tokenizer.vocabulary, merges=list(tokenizer._ranks)))
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=tokenizer.vocabulary, merges=tokenizer.merges))
     theirs.pre_tokenizer = pre.Sequence([pre.Digits(individual_digits=True), pre.ByteLevel(add_prefix_space=False)])
     theirs.decoder = tokenizers.decoders.ByteLevel()
     return theirs
@@ -199,17 +199,17 @@ class TestFiles:
 class TestTraining:
     def test_most_frequent_pair_first_and_of_equals_the_smaller(self):
         tokenizer = train(["abab abab", "cd cd", "ef"], vocab_size=300, special=["<|end|>"])
-        assert list(tokenizer._ranks) == [("a", "b"), ("c", "d"), ("ab", "ab")]  # "ef" and " abab" are there only once
+        assert tokenizer.merges == [("a", "b"), ("c", "d"), ("ab", "ab")]  # "ef" and " abab" are there only once
         assert len(tokenizer) == 1 + 256 + 3 and tokenizer.special == {"<|end|>": 0}
         assert tokenizer.decode(tokenizer.encode("abab cd ef 가")) == "abab cd ef 가"
         assert len(tokenizer.encode("abab")) == 1
 
     def test_rare_pairs_may_be_joined_too(self):
-        assert [*train(["ef"], 300, least=1)._ranks] == [("e", "f")]
+        assert train(["ef"], 300, least=1).merges == [("e", "f")]
 
     def test_vocabulary_has_the_size_asked_for(self):
         tokenizer = train(write_stories(300, seed=0), 400)
-        assert len(tokenizer) == 400 and len(tokenizer._ranks) == 144
+        assert len(tokenizer) == 400 and len(tokenizer.merges) == 144
 
     def test_no_room_for_the_bytes(self):
         with pytest.raises(LessonError, match="258 are needed for bytes and special tokens"):
@@ -229,4 +229,4 @@ class TestTraining:
         theirs.train_from_iterator(texts, trainer)
         model, ours = json.loads(theirs.to_str())["model"], train(texts, vocab_size, special)
         assert ours.vocabulary == model["vocab"]
-        assert list(ours._ranks) == [tuple(merge) for merge in model["merges"]]
+        assert ours.merges == [tuple(merge) for merge in model["merges"]]

@@ -1,0 +1,1 @@
+"""Project 3: a chatbot, from dialogues to a page in the browser."""
