@@ -169,7 +169,6 @@ class TestMain:
         with pytest.raises(LessonError, match=message):
             gpt.main(**(SMALL | wrong), seed=0)
 
-    @pytest.mark.slow  # three times the default run: more than two minutes
-    @pytest.mark.parametrize("seed", [0, 1, 2])
-    def test_default_settings_beat_all_ngrams(self, gpt, seed):
-        assert gpt.main(source="sample", seed=seed)["validation_loss"] < 0.36
+    @pytest.mark.slow  # the default run, three quarters of a minute; seeds 0 to 2 gave 0.294 to 0.309
+    def test_default_settings_beat_all_ngrams(self, gpt):
+        assert gpt.main(source="sample", seed=1)["validation_loss"] < 0.36
