@@ -31,7 +31,7 @@ from utils.lesson import LessonError, check
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")  # the names under which only this computer reaches itself
 SHARED = Path(__file__).with_name("page")
-STATUS = {"too_large": 413, "unreadable": 415}  # HTTP status for each `kind` of error; 422 for all others
+STATUS = {"too_large": 413, "unreadable": 415, "busy": 503}  # HTTP status for each `kind` of error; 422 for all others
 
 
 class RequestError(LessonError):

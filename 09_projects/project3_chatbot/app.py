@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from project3_chatbot.chat import HOTTEST, Bot, CachePool, Message, Meter, Name, Settings, load_bot
@@ -53,12 +53,10 @@ def create_app(bot: Bot, only_this_computer: bool = True, most_waiting: int = MO
     @app.post("/reply")
     async def reply(request: Request) -> Response:
         messages, settings = read_request(await web.read_body(request, MOST_BYTES))
-        prompt = await run_in_threadpool(
-            bot.prompt, messages, settings.most
-        )  # says what is wrong while it still can be an answer
+        # What is wrong with the conversation is said while it still can be an answer.
+        prompt = await run_in_threadpool(bot.prompt, messages, settings.most)
         if len(line.waiting) >= most_waiting:
-            told = f"{most_waiting} others are waiting for a reply already: try again in a minute"
-            return JSONResponse({"error": told, "kind": "busy"}, 503)
+            raise web.RequestError("busy", f"{most_waiting} others are waiting for a reply already: try again in a minute")
         ticket = line.join()
         return EventStream(write(bot, prompt, settings, line.places(ticket), caches), at_end=partial(line.leave, ticket))
 

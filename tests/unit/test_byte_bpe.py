@@ -171,7 +171,7 @@ class TestFiles:
             },
         }
         path = tmp_path / "tokenizer.json"
-        for merges in ([list(pair) for pair in small._ranks], [" ".join(pair) for pair in small._ranks]):  # new and old layout
+        for merges in ([list(pair) for pair in small.merges], [" ".join(pair) for pair in small.merges]):  # new and old layout
             content["model"]["merges"] = merges
             path.write_text(json.dumps(content), encoding="utf-8")
             found = read_json(path)
