@@ -440,7 +440,10 @@ class TestTalk:
             os.write(terminal, b"\x03")
             until(r"\(stopped; \d+ tokens")
             until("you> ")
-            os.write(terminal, b"half a li\x03")
+            os.write(terminal, b"half a li")
+            until("half a li")  # echoed, so the line is being read; a moment later it waits for the next key
+            time.sleep(0.3)
+            os.write(terminal, b"\x03")
             until(r"Ctrl-D ends the conversation")
             until("you> ")
             os.write(terminal, b"/temperature 0.2\n")
