@@ -168,7 +168,9 @@ def run_tests(root: Path, options: Namespace) -> int:
     python = environment.ensure(root)
     os.chdir(root)
     # Two processes take half as long for all of the tests. For a few of them, importing torch twice would take longer.
-    flags = options.passed_on or ["-n", "2", "--dist", "loadfile"]
+    flags = options.passed_on
+    if flags in ([], ["--slow"]):
+        flags = ["-n", "2", "--dist", "loadfile", *flags]
     return hand_over([str(python), "-m", "pytest", *flags], child_environment(root))
 
 

@@ -65,9 +65,23 @@ def without_data(tmp_path, monkeypatch):
     return folder
 
 
-def pytest_collection_modifyitems(items):
-    """Skip what needs real data where there is none, and say so."""
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="the slow checks too: most are whole runs of lessons at their defaults")
+
+
+def leaves_out_slow(config) -> bool:
+    """Whether the slow checks are left out: not if they are asked for, by --slow, by a mark or by name."""
+    return not (config.option.slow or config.option.markexpr or any("::" in argument for argument in config.args))
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the slow checks unless they are asked for; skip what needs real data where there is none, and say so."""
     from utils import catalogue
+
+    if leaves_out_slow(config):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
 
     for item in items:
         marker = item.get_closest_marker("real_data")
@@ -77,5 +91,8 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=f"needs real data: {', '.join(missing)} (see STUDY_DATA_DIR)"))
 
 
-def pytest_report_header():
-    return f"STUDY_DATA_DIR: {os.environ.get('STUDY_DATA_DIR') or 'not set; tests on real data skip unless it is in datasets/'}"
+def pytest_report_header(config):
+    return [
+        f"STUDY_DATA_DIR: {os.environ.get('STUDY_DATA_DIR') or 'not set; tests on real data skip unless it is in datasets/'}",
+        "slow checks: left out; --slow runs them too" if leaves_out_slow(config) else "slow checks: included",
+    ]

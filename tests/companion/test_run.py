@@ -138,6 +138,9 @@ def test_whole_suite_runs_in_two_processes(study, project):
     result = study("test")
     assert "2 workers" in result.stdout, result.stdout + result.stderr
     assert study("test", "tests/test_two.py").returncode == 1  # one file needs no second process
+    option = "def pytest_addoption(parser):\n    parser.addoption('--slow', action='store_true')\n"
+    (project / "tests" / "conftest.py").write_text(option, encoding="utf-8")
+    assert "2 workers" in study("test", "--slow").stdout
 
 
 def test_root_with_spaces_and_hangul(tmp_path):

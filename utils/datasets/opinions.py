@@ -33,7 +33,8 @@ class Opinion(NamedTuple):
 
 
 @functools.cache
-def _lists() -> dict[str, list[str]]:
+def word_lists() -> dict[str, list[str]]:
+    """Return the lists of opinions.txt by their names: "en food good" → ["delicious", "fresh", "tasty", "hearty"]."""
     lines = (paths.ROOT / "datasets" / "samples" / "opinions.txt").read_text(encoding="utf-8").splitlines()
     return {kind: row.split("|") for kind, _, row in (line.partition("\t") for line in lines)}
 
@@ -51,7 +52,7 @@ def write_opinions(count: int, seed: int, moods: float = 0.7) -> list[Opinion]:
         language, topic, content = draw.choice(("en", "ko")), draw.randrange(len(TOPICS)), draw.randrange(2)
         text = _judge(language, TOPICS[topic], bool(content), draw) + "."
         if draw.random() < moods:
-            mood = draw.choice(_lists()[f"{language} mood {'good' if content else 'bad'}"])
+            mood = draw.choice(word_lists()[f"{language} mood {'good' if content else 'bad'}"])
             text += f" we left {mood}." if language == "en" else f" 우리는 {mood}다."
         opinions.append(Opinion(text, topic, content, language))
     return opinions
@@ -60,7 +61,7 @@ def write_opinions(count: int, seed: int, moods: float = 0.7) -> list[Opinion]:
 def _judge(language: str, topic: str, content: bool, draw: random.Random) -> str:
     """One to three things judged alike, or one against the other: then their order and a little word say which of them counts."""
     kind = draw.choices(("one", "both", "three", "but", "although", "although first"), (2, 3, 2, 1, 1, 1))[0]
-    things = draw.sample(_lists()[f"{language} {topic}"], {"one": 1, "three": 3}.get(kind, 2))
+    things = draw.sample(word_lists()[f"{language} {topic}"], {"one": 1, "three": 3}.get(kind, 2))
     agrees = {"but": (False, True), "although": (True, False), "although first": (False, True)}.get(kind, (True, True, True))
     clauses = [_clause(language, draw, topic, thing, content == does) for thing, does in zip(things, agrees, strict=False)]
     if language == "ko":
@@ -79,7 +80,7 @@ def _clause(language: str, draw: random.Random, topic: str, thing: str, good: bo
     """A thing and what it was like; of Korean without the ending."""
     negated, own = draw.random() < 0.1, draw.random() < 0.7
     very = own and draw.random() < 0.25  # nothing is very perfect
-    quality = draw.choice(_lists()[f"{language} {topic if own else 'any'} {'good' if good != negated else 'bad'}"])
+    quality = draw.choice(word_lists()[f"{language} {topic if own else 'any'} {'good' if good != negated else 'bad'}"])
     if language == "en":
         was = "were" if thing.endswith("+") else "was"
         return " ".join(["the", thing.rstrip("+"), was, *["not"] * negated, *["very"] * very, quality])
@@ -94,6 +95,6 @@ def vocabulary() -> list[str]:
 
     pieces = {".", ",", "the", "was", "were", "not", "very", "and", "but", "although", "we", "left"}
     pieces |= {"매우", "않았", "비록", "다만", "우리", "##지", *(f"##{ending}" for ending in ("고", "지만", "다", "은", "는"))}
-    for entries in _lists().values():
+    for entries in word_lists().values():
         pieces.update(word.rstrip("+") for entry in entries for word in entry.split(" "))
     return [*SPECIAL, *sorted(pieces)]
