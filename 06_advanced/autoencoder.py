@@ -190,7 +190,7 @@ def draw(rows: dict[str, Tensor], name: str) -> None:
 
     figure, axes = plt.subplots(len(rows), 1, figsize=(10, 0.95 * len(rows)), layout="constrained")
     for axis, (kind, pictures) in zip(axes, rows.items(), strict=True):
-        axis.imshow(torch.cat(list(pictures[:12, 0].cpu()), dim=1), cmap="gray_r", vmin=0, vmax=1)
+        axis.imshow(torch.cat(list(pictures[:12, 0].cpu()), dim=1).numpy(), cmap="gray_r", vmin=0, vmax=1)
         axis.set(xticks=[], yticks=[])
         axis.set_ylabel(label(kind, KOREAN[kind]), rotation=0, ha="right", va="center")
     save_figure(figure, __file__, name)

@@ -190,7 +190,7 @@ def draw(panels: dict[str, Tensor]) -> None:
     korean = {"way": "잡음에서 숫자로", "diffusion": "확산 모델", "Gaussian": "정규분포", "real": "진짜"}
     figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4.2), layout="constrained")
     for axis, (name, pictures) in zip(axes, panels.items(), strict=True):
-        axis.imshow(pictures[:64].view(8, 8, 28, 28).transpose(1, 2).reshape(224, 224), cmap="gray")
+        axis.imshow(pictures[:64].view(8, 8, 28, 28).transpose(1, 2).reshape(224, 224).numpy(), cmap="gray")
         axis.set(title=label(name, korean[name]), xticks=[], yticks=[])
     save_figure(figure, __file__, "samples")
 

@@ -187,7 +187,7 @@ def draw(pictures: Tensor, path: list[Tensor], losses: dict[str, Tensor], made: 
         left = signal_left(schedule, 80)[::10]
         for share, axis in zip(left, row, strict=True):
             x = share.sqrt() * pictures[0] + (1 - share).sqrt() * normal(1, 196, 0)
-            axis.imshow(x.view(14, 14), cmap="gray", vmin=-2, vmax=2)
+            axis.imshow(x.view(14, 14).numpy(), cmap="gray", vmin=-2, vmax=2)
             axis.set(xticks=[], yticks=[], title=f"{share:.3f}")
         row[0].set_ylabel(label(schedule, korean[schedule]))
     save_figure(figure, __file__, "forward")
@@ -205,7 +205,7 @@ def draw(pictures: Tensor, path: list[Tensor], losses: dict[str, Tensor], made: 
     axes[0].legend()
     axes[0].set(xlabel=label("steps of noise", "잡음 스텝"), ylabel=label("error in the noise", "잡음 오차"))
     for axis, (name, pixels) in zip(axes[1:], made.items(), strict=True):
-        axis.imshow(pixels[:32].view(4, 8, 14, 14).transpose(1, 2).reshape(56, 112), cmap="gray", vmin=-1, vmax=1)
+        axis.imshow(pixels[:32].view(4, 8, 14, 14).transpose(1, 2).reshape(56, 112).numpy(), cmap="gray", vmin=-1, vmax=1)
         axis.set(xticks=[], yticks=[], title=label(name, korean[name]))
     save_figure(figure, __file__, "denoisers")
 

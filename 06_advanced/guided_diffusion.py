@@ -176,7 +176,8 @@ def draw(grids: dict[str, Tensor], distances: dict[str, dict[int, float]], asked
 
     figure, axes = plt.subplots(1, len(grids), figsize=(4 * len(grids), 5.4), layout="constrained")
     for axis, (name, pictures) in zip(axes, grids.items(), strict=True):
-        axis.imshow(pictures.view(-1, 10, 14, 14)[:8].permute(1, 2, 0, 3).reshape(140, 112).cpu(), cmap="gray", vmin=-1, vmax=1)
+        rows = pictures.view(-1, 10, 14, 14)[:8].permute(1, 2, 0, 3).reshape(140, 112)  # a digit a row
+        axis.imshow(rows.cpu().numpy(), cmap="gray", vmin=-1, vmax=1)
         axis.set(title=name, xticks=[], yticks=[])
     save_figure(figure, __file__, "digits")
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")

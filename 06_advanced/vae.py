@@ -192,7 +192,7 @@ def show(grid: Tensor, name: str, titles: tuple[str, ...] = ()) -> None:
 
     rows, columns = grid.shape[:2]
     figure, axis = plt.subplots(figsize=(0.6 * columns, 0.6 * rows), layout="constrained")
-    axis.imshow(grid.permute(0, 2, 1, 3).reshape(28 * rows, 28 * columns).cpu(), cmap="gray_r", vmin=0, vmax=1)
+    axis.imshow(grid.permute(0, 2, 1, 3).reshape(28 * rows, 28 * columns).cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=range(14, 28 * len(titles), 28), yticklabels=titles)
     save_figure(figure, __file__, name)
 

@@ -285,6 +285,21 @@ CATALOGUE = {
         places=("kor.txt", "kor-eng/kor.txt"),
         sample="none; lessons write sentences of their own",
     ),
+    "bbc_news": Entry(
+        name="bbc_news",
+        title="BBC News Summary: 2,225 articles in English, each with sentences picked from it as a summary",
+        licence="none stated; the articles are the BBC's, for research that is not commercial",
+        homepage="https://www.kaggle.com/datasets/pariza/bbc-news-summary",
+        folder="bbc_news",
+        files=(),
+        mirrors=(),
+        places=(
+            *(f"{name}{ending}" for name in ("bbc-news-summary", "bbc_news_summary") for ending in _ARCHIVES),
+            "BBC News Summary/News Articles",
+            "bbc_news/BBC News Summary/News Articles",
+        ),
+        sample="short reports in English and Korean, written when they are needed",
+    ),
     "korean_chat": Entry(
         name="korean_chat",
         title="Chatbot_data: 11,823 questions and kind answers in Korean",

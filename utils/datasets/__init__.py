@@ -12,12 +12,13 @@
 
 Pictures: mnist, cifar10 (ten classes, 32x32 in colour), hymenoptera (ants and bees).
 Texts: tinyshakespeare. Reviews: imdb, nsmc, rt_polarity. Translations: multi30k, korean_english.
-Dialogues: chatterbot (always there), korean_chat, daily_dialog.
+News with summaries: bbc_news. Dialogues: chatterbot (always there), korean_chat, daily_dialog.
 Time series: seattle_weather, stocks, monthly_prices (always there); beijing_pm25, aapl, airline_passengers; from_csv.
 """
 
 from utils.datasets.dialogues import DialogueData, chatterbot, daily_dialog, korean_chat
 from utils.datasets.images import ImageData, Images, hold_out, nearest_mean_accuracy
+from utils.datasets.news import Article, NewsData, bbc_news
 from utils.datasets.pictures import cifar10, hymenoptera, mnist
 from utils.datasets.reviews import TextData, Texts, imdb, nsmc, rt_polarity
 from utils.datasets.sentence_pairs import PairData, korean_english, multi30k
@@ -35,9 +36,11 @@ from utils.datasets.sources import Source
 from utils.datasets.texts import Text, tinyshakespeare
 
 __all__ = [
+    "Article",
     "DialogueData",
     "ImageData",
     "Images",
+    "NewsData",
     "PairData",
     "Series",
     "Source",
@@ -46,6 +49,7 @@ __all__ = [
     "Texts",
     "aapl",
     "airline_passengers",
+    "bbc_news",
     "beijing_pm25",
     "chatterbot",
     "cifar10",
