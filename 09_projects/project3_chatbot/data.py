@@ -59,8 +59,33 @@ def pairs(dialogues: Iterable[Dialogue]) -> list[Pair]:
 
 
 def tellings(dialogues: Iterable[Dialogue]) -> list[Dialogue]:
-    """A dialogue of three turns or more is told twice, with each partner once as the bot: so every reply is learned once."""
-    return [told for turns in dialogues for told in ((turns, turns[1:]) if len(turns) > 2 else (turns,))]
+    """Every dialogue twice, with each partner once as the bot: so every reply is learned once."""
+    return [told for turns in dialogues for told in (turns, turns[1:])]
+
+
+def chains(dialogues: Iterable[Dialogue], seed: int) -> list[Dialogue]:
+    """Questions with their answers, in random order, as conversations of one to three of them about this and that.
+
+    A model that has only ever been asked one question takes every later one for something that it has not learned to answer.
+
+    Args:
+        dialogues: Of two turns each.
+        seed: Of what comes after what.
+    """
+    rng = random.Random(seed)
+    left, made = list(dialogues), []
+    rng.shuffle(left)
+    while left:
+        count = rng.randint(1, 3)
+        made.append(tuple(turn for turns in left[:count] for turn in turns))
+        left = left[count:]
+    return made
+
+
+def later(held: Sequence[Pair], seed: int = 0) -> list[Pair]:
+    """The same replies, after another question and its answer that have nothing to do with it."""
+    others = random.Random(seed).sample(held, len(held))
+    return [Pair((*other.before[-1:], other.reply, *pair.before), pair.reply) for pair, other in zip(held, others, strict=True)]
 
 
 def exercises(dialogues: Iterable[Dialogue], count: int, seed: int) -> list[Dialogue]:
@@ -157,16 +182,22 @@ class DialogueBatches(Batches):
         return torch.cat([batches[torch.randperm(len(batches), generator=self.generator)].flatten(), rest])
 
 
-def training_rows(tokenizer: ByteBPE, dialogues: Sequence[Dialogue], longest: int, extra: Sequence[Dialogue] = ()) -> list:
-    """Tokens and targets of all that is learned: dialogues, their replies without a question, and exercises.
+def training_rows(
+    tokenizer: ByteBPE, dialogues: Sequence[Dialogue], longest: int, extra: Sequence[Dialogue] = (), seed: int = 0
+) -> list:
+    """Tokens and targets of all that is learned: conversations, their replies without a question, and exercises.
 
     Args:
         tokenizer: From `learn_tokenizer`.
         dialogues: Of the training split.
-        longest: Tokens that are kept of a dialogue.
+        longest: Tokens that are kept of a conversation.
         extra: Exercises.
+        seed: Of the `chains`.
     """
-    sequences = [fit_in(tokenizer, turns, longest) for turns in [*tellings(dialogues), *extra]]
+    told = chains((turns for turns in dialogues if len(turns) == 2), seed) + tellings(
+        turns for turns in dialogues if len(turns) > 2
+    )
+    sequences = [fit_in(tokenizer, turns, longest) for turns in [*told, *extra]]
     sequences += [alone(tokenizer, pair.reply)[:longest] for pair in pairs(dialogues)]
     rows = [(tokens, targets(tokenizer, tokens)) for tokens in sequences]
     return [row for row in rows if any(target != IGNORED for target in row[1])]  # a question may have left no room

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from project3_chatbot.data import IGNORED, Pair, alone, load, pad, pairs, reply_row, targets
+from project3_chatbot.data import IGNORED, Pair, alone, later, load, pad, pairs, reply_row, targets
 from project3_chatbot.model import BOT, encode, load_own
 from utils import paths
 from utils.byte_bpe import ByteBPE
@@ -169,6 +169,7 @@ def measure(model: Llama, tokenizer: ByteBPE, data: dict[str, DialogueData], spl
     ours, counted = reply_loss(model, tokenizer, together), unigram_loss(tokenizer, training, together)
     results = {
         "perplexity": exp(ours["loss"]),
+        "perplexity_later": exp(reply_loss(model, tokenizer, [pair for some in held.values() for pair in later(some)])["loss"]),
         "unigram_perplexity": exp(counted["loss"]),
         "nats_per_byte": ours["nats_per_byte"],
         "unigram_nats_per_byte": counted["nats_per_byte"],

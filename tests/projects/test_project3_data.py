@@ -86,7 +86,28 @@ class TestDialogues:
         assert found == [Pair(("a",), "b"), Pair(("b",), "c"), Pair(("a", "b", "c"), "d"), Pair(("e",), "f")]
 
     def test_long_dialogues_are_told_from_both_sides(self):
-        assert data.tellings([("a", "b"), ("a", "b", "c")]) == [("a", "b"), ("a", "b", "c"), ("b", "c")]
+        assert data.tellings([("a", "b", "c")]) == [("a", "b", "c"), ("b", "c")]
+
+    def test_short_ones_are_told_in_a_row(self):
+        short = [(f"q{number}", f"a{number}") for number in range(100)]
+        rows = data.chains(short, seed=0)
+        assert sorted(row[at : at + 2] for row in rows for at in range(0, len(row), 2)) == sorted(short)
+        assert {len(row) for row in rows} == {2, 4, 6}
+        assert rows == data.chains(short, seed=0) != data.chains(short, seed=1)
+        assert data.chains([], seed=0) == []
+
+    def test_later_replies_come_after_something_else(self):
+        held = pairs([("a", "b"), ("c", "d"), ("e", "f", "g", "h")])
+        found = data.later(held)
+        assert [pair.reply for pair in found] == [pair.reply for pair in held]
+        for pair, was in zip(found, held, strict=True):
+            assert pair.before[2:] == was.before and pair.before[:2] in {
+                ("a", "b"),
+                ("c", "d"),
+                ("e", "f"),
+                ("f", "g"),
+                ("g", "h"),
+            }
 
     def test_questions_do_not_leak_between_splits(self):
         held = [("What is AI", "x"), ("new", "y")]

@@ -47,7 +47,7 @@ def taught(world):
     torch.manual_seed(0)
     tokenizer = learn_tokenizer(world.train, 400)
     model = make_model(len(tokenizer), width=32, layers=2)
-    history = train.learn(model, training_rows(tokenizer, world.train, 64), RECIPE, CPU, seed=0)
+    history = train.learn(model, training_rows(tokenizer, world.train, 64, extra=world.train), RECIPE, CPU, seed=0)
     return model.eval(), tokenizer, history
 
 
