@@ -257,8 +257,9 @@ class TestFigures:
 
 
 @pytest.mark.slow  # draws the whole picture book and trains on it: a minute
-def test_sample_is_learned(monkeypatch):
-    monkeypatch.undo()
+def test_sample_is_learned(monkeypatch, tmp_path):
+    monkeypatch.undo()  # the whole of the sample, not the part that the other tests share
+    monkeypatch.setenv("STUDY_WORK_DIR", str(tmp_path))
     results = train.main(source="sample", preset="fast", figures=False, device="cpu")
     assert results["accuracy"] > results["baseline_accuracy"] + 0.15
 

@@ -1,0 +1,1 @@
+"""A classifier of reviews in English and Korean, from data to a page that shows which words decided."""
