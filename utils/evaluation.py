@@ -96,6 +96,16 @@ def confusion_matrix(predicted: Tensor, labels: Tensor, count: int) -> Tensor:
     return torch.bincount(labels * count + predicted, minlength=count * count).view(count, count)
 
 
+def draw_losses(axis, losses: Sequence[float]) -> None:
+    """The loss of every step, and its running mean over a fortieth of the run."""
+    window = max(1, len(losses) // 40)
+    smooth = torch.tensor(losses).unfold(0, window, 1).mean(dim=1)
+    axis.plot(losses, color="lightsteelblue", linewidth=0.6, label=label("each batch", "배치마다"))
+    axis.plot(range(window - 1, len(losses)), smooth.numpy(), color="navy", label=label("running mean", "이동 평균"))
+    axis.set(title=label("Training loss", "훈련 손실"), xlabel=label("step", "스텝"))
+    axis.legend()
+
+
 def draw_learning_curves(history: History, rate: str, loss_scale: str = "linear"):
     """Loss of every step with its running mean, learning rate, and accuracy on the validation images; returns the figure.
 
@@ -106,17 +116,12 @@ def draw_learning_curves(history: History, rate: str, loss_scale: str = "linear"
     """
     import matplotlib.pyplot as plt
 
-    losses = torch.tensor(history.losses)
-    window = max(1, len(losses) // 40)
-    smooth = losses.unfold(0, window, 1).mean(dim=1)
-    steps_per_epoch = len(losses) // len(history.epochs)
+    steps_per_epoch = len(history.losses) // len(history.epochs)
     ends = [steps_per_epoch * (epoch + 1) for epoch in range(len(history.epochs))]
 
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4))
-    left.plot(history.losses, color="lightsteelblue", linewidth=0.6, label=label("each batch", "배치마다"))
-    left.plot(range(window - 1, len(losses)), smooth.numpy(), color="navy", label=label("running mean", "이동 평균"))
-    left.set(title=label("Training loss", "훈련 손실"), xlabel=label("step", "스텝"), yscale=loss_scale)
-    left.legend()
+    draw_losses(left, history.losses)
+    left.set_yscale(loss_scale)
     middle.plot(history.rates, color="darkorange")
     middle.set(title=rate, xlabel=label("step", "스텝"))
     right.plot(ends, [100 * epoch["accuracy"] for epoch in history.epochs], "o-", color="seagreen", markersize=4)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from utils import checkpoint, distributed, paths
@@ -55,6 +56,17 @@ def classification_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tenso
     """Cross entropy of a batch (inputs, labels); the model returns logits (batch, classes)."""
     inputs, labels = batch
     return F.cross_entropy(model(inputs), labels)
+
+
+def rise_and_fall(optimizer: torch.optim.Optimizer, steps: int, rise: float = 0.1) -> LambdaLR:
+    """A schedule that raises the learning rate from nearly 0, then lowers it on a straight line to nearly 0.
+
+    Args:
+        optimizer: With its highest learning rate.
+        steps: Of the whole run.
+        rise: The share of them in which it rises.
+    """
+    return LambdaLR(optimizer, lambda step: min((step + 1) / (rise * steps), (steps - step) / ((1 - rise) * steps)))
 
 
 def fit(

@@ -20,6 +20,7 @@ from utils import paths
 from utils.byte_bpe import ByteBPE
 from utils.datasets import DialogueData, Source
 from utils.device import pick_device
+from utils.evaluation import draw_losses
 from utils.lesson import check, run
 from utils.networks.llama import Llama, generate
 from utils.plotting import label, save_figure
@@ -204,14 +205,9 @@ def draw_learning_curves(history: History):
     """Loss of every step with its running mean, and training and validation loss of every epoch; returns the figure."""
     import matplotlib.pyplot as plt
 
-    losses = torch.tensor(history.losses)
-    window = max(1, len(losses) // 40)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    left.plot(history.losses, color="lightsteelblue", linewidth=0.6, label=label("each batch", "배치마다"))
-    running = losses.unfold(0, window, 1).mean(dim=1).numpy()
-    left.plot(range(window - 1, len(losses)), running, color="navy", label=label("running mean", "이동 평균"))
-    left.set(title=label("Training loss", "훈련 손실"), xlabel=label("step", "스텝"), ylabel=label("nats a token", "토큰당 nat"))
-    left.legend()
+    draw_losses(left, history.losses)
+    left.set_ylabel(label("nats a token", "토큰당 nat"))
     epochs = range(1, len(history.epochs) + 1)
     right.plot(epochs, [epoch["train_loss"] for epoch in history.epochs], "o-", label=label("training", "훈련"))
     right.plot(epochs, [epoch["loss"] for epoch in history.epochs], "o-", label=label("held-out replies", "검증용 답"))

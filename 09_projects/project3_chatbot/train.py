@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from project3_chatbot import evaluate as evaluation
 from project3_chatbot.data import (
@@ -38,7 +37,7 @@ from utils.lesson import check, run
 from utils.networks.llama import Llama
 from utils.plotting import save_figure
 from utils.seeding import seed_everything
-from utils.training import History, fit
+from utils.training import History, fit, rise_and_fall
 
 Preset = Literal["default", "fast"]
 
@@ -69,11 +68,6 @@ def make_optimizer(model: Llama, lr: float) -> torch.optim.AdamW:
     scales = [parameter for parameter in model.parameters() if parameter.ndim == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": scales, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr, betas=(0.9, 0.98))
-
-
-def rise_and_fall(optimizer: torch.optim.Optimizer, steps: int, rise: float = 0.1) -> LambdaLR:
-    """Raise the learning rate in the first tenth of the run, then lower it on a straight line to nearly 0."""
-    return LambdaLR(optimizer, lambda step: min((step + 1) / (rise * steps), (steps - step) / ((1 - rise) * steps)))
 
 
 def learn(model: Llama, rows: list, recipe: dict, device: torch.device, seed: int, **more) -> History:

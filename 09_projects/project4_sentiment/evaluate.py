@@ -18,7 +18,7 @@ from project4_sentiment.predict import UNSURE, Judge, in_words, is_enough, load_
 from project4_sentiment.words import words_of
 from utils.datasets import Source, Texts
 from utils.device import pick_device
-from utils.evaluation import draw_reliability, expected_calibration_error, fit_temperature
+from utils.evaluation import draw_losses, draw_reliability, expected_calibration_error, fit_temperature
 from utils.lesson import check, run
 from utils.plotting import label, save_figure
 from utils.training import History
@@ -139,14 +139,8 @@ def draw_learning_curves(history: History):
     """Loss of every step with its running mean, and accuracy on held-out reviews after every epoch; returns the figure."""
     import matplotlib.pyplot as plt
 
-    losses = torch.tensor(history.losses)
-    window = max(1, len(losses) // 40)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    left.plot(history.losses, color="lightsteelblue", linewidth=0.6, label=label("each batch", "배치마다"))
-    running = losses.unfold(0, window, 1).mean(dim=1).numpy()
-    left.plot(range(window - 1, len(losses)), running, color="navy", label=label("running mean", "이동 평균"))
-    left.set(title=label("Training loss", "훈련 손실"), xlabel=label("step", "스텝"))
-    left.legend()
+    draw_losses(left, history.losses)
     epochs = range(1, len(history.epochs) + 1)
     for key in (key for key in history.epochs[0] if key.startswith("accuracy_")):
         values = [100 * epoch[key] for epoch in history.epochs]

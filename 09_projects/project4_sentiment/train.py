@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from project4_sentiment import evaluate as evaluation
 from project4_sentiment.data import ReviewBatches, ReviewSet, all_of, load, told_source
@@ -29,7 +28,7 @@ from utils.device import pick_device
 from utils.lesson import check, run
 from utils.plotting import save_figure
 from utils.seeding import seed_everything
-from utils.training import fit
+from utils.training import fit, rise_and_fall
 
 Preset = Literal["default", "fast"]
 
@@ -56,11 +55,6 @@ def make_optimizer(model: ReviewClassifier, lr: float) -> torch.optim.AdamW:
     vectors = [model.pieces.weight]
     others = [parameter for name, parameter in model.named_parameters() if name != "pieces.weight"]
     return torch.optim.AdamW([{"params": others, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}], lr)
-
-
-def rise_and_fall(optimizer: torch.optim.Optimizer, steps: int, rise: float = 0.1) -> LambdaLR:
-    """Raise the learning rate in the first tenth of the run, then lower it on a straight line to nearly 0."""
-    return LambdaLR(optimizer, lambda step: min((step + 1) / (rise * steps), (steps - step) / ((1 - rise) * steps)))
 
 
 def validation_numbers(judge: Judge, data: dict[str, ReviewSet]) -> dict[str, float]:

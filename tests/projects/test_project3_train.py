@@ -181,15 +181,6 @@ class TestRecipe:
         by_hand = [-chances[place, tokens[place + 1]] for place in range(start, len(tokens) - 1)]
         torch.testing.assert_close(loss, torch.stack(by_hand).mean())
 
-    def test_rate_rises_and_falls(self):
-        optimizer = train.make_optimizer(make_model(300, 32, 1), lr=0.1)
-        schedule, rates = train.rise_and_fall(optimizer, steps=100), []
-        for _ in range(100):
-            rates.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            schedule.step()
-        assert max(rates) == pytest.approx(0.1) and rates.index(max(rates)) == 9 and rates[0] < 0.02 and rates[-1] < 0.002
-
     def test_norms_are_not_decayed(self):
         model = make_model(300, 32, 1)
         decayed, free = train.make_optimizer(model, 0.1).param_groups

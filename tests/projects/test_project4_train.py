@@ -10,7 +10,7 @@ from projects.sentiment_world import plain_judge, review_set, world
 
 from project4_sentiment import data, evaluate, train
 from project4_sentiment.data import all_of
-from project4_sentiment.model import ReviewClassifier, Shape, load_network
+from project4_sentiment.model import load_network
 from project4_sentiment.predict import Judge
 from project4_sentiment.words import encode, words_of
 from utils import checkpoint, paths
@@ -161,15 +161,6 @@ class TestRecipe:
         for batch, gradient in zip(seen, gradients, strict=True):
             (fresh,) = torch.autograd.grad(train.review_loss(model, batch, batches.words), model.judge.weight)
             torch.testing.assert_close(gradient, fresh, atol=1e-6, rtol=1e-4)
-
-    def test_rate_rises_and_falls(self):
-        optimizer = train.make_optimizer(ReviewClassifier(Shape(3, 2, 2)), lr=0.1)
-        schedule, rates = train.rise_and_fall(optimizer, steps=100), []
-        for _ in range(100):
-            rates.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            schedule.step()
-        assert max(rates) == pytest.approx(0.1) and rates.index(max(rates)) == 9 and rates[0] < 0.02 and rates[-1] < 0.002
 
     def test_presets_have_all_settings(self):
         for recipe in (*train.PRESETS.values(), *train.SAMPLE_PRESETS.values()):

@@ -22,7 +22,7 @@ from utils import checkpoint, lesson, training
 from utils.batches import Batches
 from utils.lesson import LessonError
 from utils.seeding import seed_everything
-from utils.training import _to_device, classification_loss, evaluate, fit
+from utils.training import _to_device, classification_loss, evaluate, fit, rise_and_fall
 
 QUICK = sys.platform == "linux"  # processes are forked, without a second import of torch
 PROCESSES = multiprocessing.get_context("fork" if QUICK else "spawn")
@@ -567,3 +567,13 @@ class TestEvaluate:
         evaluate(model, Batches(x + 5, y, batch_size=10))
         assert model.training == training
         assert_identical(dict(model.state_dict()), before)  # the running mean of the batch norm as well
+
+
+def test_rate_rises_and_falls():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule, rates = rise_and_fall(optimizer, steps=100), []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == pytest.approx(0.1) and rates.index(max(rates)) == 9 and rates[0] < 0.02 and rates[-1] < 0.002
