@@ -37,8 +37,8 @@ from utils.networks.llama import sample
 from utils.plotting import label, save_figure
 
 WAYS = {
-    "greedy": {"temperature": 0.0}, "temperature 0.7": {"temperature": 0.7}, "as it is": {}, "1.5": {"temperature": 1.5},
-    "top-k 10": {"top_k": 10}, "top-p 0.9": {"top_p": 0.9}, "2 % noise": {"noise": 0.02},
+    "greedy": {"temperature": 0.0}, "temperature 0.7": {"temperature": 0.7}, "as it is": {},
+    "temperature 1.5": {"temperature": 1.5}, "top-k 10": {"top_k": 10}, "top-p 0.9": {"top_p": 0.9}, "2 % noise": {"noise": 0.02},
 }  # fmt: skip
 Choose = Callable[[Tensor], Tensor]  # logits (batch, symbols) → the tokens to write next, (batch,)
 
