@@ -141,5 +141,5 @@ class TestMain:
 @pytest.mark.real_data("rt_polarity")
 @pytest.mark.slow  # 10,662 sentences, five strengths
 def test_real_sentences(lesson_module):
-    results = lesson_module.main(data="rt_polarity", unit="words", longest=2, draws=2, seed=0)
-    assert results["accuracy"] > 0.75 and results["coin_of_all"] > 0.57
+    results = lesson_module.main(data="rt_polarity", unit="words", longest=2, draws=5, seed=0)
+    assert results["accuracy"] > 0.75 and results["coin_of_all"] > 0.55

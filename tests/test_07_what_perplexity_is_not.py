@@ -133,6 +133,6 @@ class TestMain:
     def test_default_settings(self, subject):
         results = subject.main(seed=1)
         assert results["greedy_repeated"] > results["real_repeated"] + 0.1
-        assert results["greedy_own"] < results["real_own"] and results["1.5_unseen"] > results["as_it_is_unseen"]
+        assert results["greedy_own"] < results["real_own"] and results["temperature_1.5_unseen"] > results["as_it_is_unseen"]
         assert results["noisy_perplexity"] < 1.05 * results["as_it_is_perplexity"]
         assert results["2_%_noise_unseen"] > 2 * results["as_it_is_unseen"]
