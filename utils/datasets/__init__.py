@@ -12,15 +12,18 @@
 
 Pictures: mnist, cifar10 (ten classes, 32x32 in colour), hymenoptera (ants and bees).
 Texts: tinyshakespeare. Reviews: imdb, nsmc, rt_polarity. Translations: multi30k, korean_english.
+Boxes: bccd (blood cells); read_voc and read_coco for any other set. Masks: camvid (11 classes). Style transfer: style_pictures.
 News with summaries: bbc_news. Dialogues: chatterbot (always there), korean_chat, daily_dialog.
 Time series: seattle_weather, stocks, monthly_prices (always there); beijing_pm25, aapl, airline_passengers; from_csv.
 """
 
+from utils.datasets.detection import bccd, read_coco, read_voc
 from utils.datasets.dialogues import DialogueData, chatterbot, daily_dialog, korean_chat
 from utils.datasets.images import ImageData, Images, hold_out, nearest_mean_accuracy
 from utils.datasets.news import Article, NewsData, bbc_news
 from utils.datasets.pictures import cifar10, hymenoptera, mnist
 from utils.datasets.reviews import TextData, Texts, imdb, nsmc, rt_polarity
+from utils.datasets.segmentation import camvid
 from utils.datasets.sentence_pairs import PairData, korean_english, multi30k
 from utils.datasets.series import (
     Series,
@@ -33,6 +36,7 @@ from utils.datasets.series import (
     stocks,
 )
 from utils.datasets.sources import Source
+from utils.datasets.styles import StyleData, style_pictures
 from utils.datasets.texts import Text, tinyshakespeare
 
 __all__ = [
@@ -44,13 +48,16 @@ __all__ = [
     "PairData",
     "Series",
     "Source",
+    "StyleData",
     "Text",
     "TextData",
     "Texts",
     "aapl",
     "airline_passengers",
     "bbc_news",
+    "bccd",
     "beijing_pm25",
+    "camvid",
     "chatterbot",
     "cifar10",
     "daily_dialog",
@@ -65,8 +72,11 @@ __all__ = [
     "multi30k",
     "nearest_mean_accuracy",
     "nsmc",
+    "read_coco",
+    "read_voc",
     "rt_polarity",
     "seattle_weather",
     "stocks",
+    "style_pictures",
     "tinyshakespeare",
 ]
