@@ -55,6 +55,15 @@ class TestTokenizers:
         assert found[256][0] < found[512][0] and found[256][1] > found[512][1]
 
 
+def test_network_learns_far_more_than_frequencies(subject):
+    _, learned, _, test = subject.cut(stories_text(600, 0), 320)
+    model = subject.Recurrent(320, 48, seed=0)
+    subject.train_on_rows(model, learned.unfold(0, 65, 1), 120, 8, 0.02, 0)
+    counts = learned.bincount(minlength=320) + 1
+    frequencies = (-(counts / counts.sum()).log()[test[1:3000]].mean()).exp().item()
+    assert subject.spoil(model, test[:3000], 0.02, 3.0)["as it is"] < frequencies / 5
+
+
 def test_spoiling(subject, model):
     ids = torch.randint(5, (400,), generator=torch.Generator().manual_seed(0))
     found = subject.spoil(model, ids, 0.02, 3.0)
