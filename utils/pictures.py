@@ -4,6 +4,7 @@ import io
 import warnings
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from utils.lesson import LessonError
@@ -55,3 +56,12 @@ def open_picture(source: Path | str | bytes) -> Image.Image:
         except (OSError, SyntaxError, ValueError, EOFError):  # Pillow's decoders raise all of these
             raise PictureError("damaged", f"{name} is cut off or damaged; save or copy it again") from None
     return picture
+
+
+def in_colour(picture: Image.Image) -> Image.Image:
+    """Any picture in RGB: 16 bits made 8, what is transparent on white."""
+    if picture.mode.startswith(("I", "F")):  # 16 bits for each pixel
+        picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    return picture.convert("RGB")

@@ -103,17 +103,17 @@ class TestCache:
 
     def test_changed_code_draws_anew(self, drawings, monkeypatch):
         self.next_process()
-        monkeypatch.setattr(picture_book, "_fingerprint", lambda: "changed")
+        monkeypatch.setattr(picture_book, "fingerprint", lambda *code: "changed")
         self.next_process()
         assert len(drawings) == 1240
 
     def test_fingerprint_is_of_code_and_packages(self, monkeypatch):
-        picture_book._fingerprint.cache_clear()
-        now = picture_book._fingerprint()
+        picture_book.fingerprint.cache_clear()
+        now = picture_book.fingerprint()
         monkeypatch.setattr(picture_book.metadata, "version", lambda name: "another")
-        picture_book._fingerprint.cache_clear()
-        assert picture_book._fingerprint() != now
-        picture_book._fingerprint.cache_clear()
+        picture_book.fingerprint.cache_clear()
+        assert picture_book.fingerprint() != now
+        picture_book.fingerprint.cache_clear()
 
 
 class TestDeterminism:
@@ -168,7 +168,7 @@ class TestSplit:
                 for start, end in picture_book.BANDS[split]:
                     pixels[:, math.floor(start * width) : math.ceil(end * width)] = value
             photos.append(Image.fromarray(pixels))
-        monkeypatch.setattr(picture_book, "_photographs", lambda: photos)
+        monkeypatch.setattr(picture_book, "photographs", lambda: photos)
         r = Random(0)
         for split, value in (("train", 0), ("test", 255)):
             for _ in range(500):
@@ -181,7 +181,7 @@ class TestSplit:
         assert left_end + 0.03 < test_start and test_end + 0.03 < right_start
 
     def test_photographs_are_those_of_the_dependencies(self):
-        assert [photo.size for photo in picture_book._photographs()] == [(640, 427), (640, 427), (512, 270)]
+        assert [photo.size for photo in picture_book.photographs()] == [(640, 427), (640, 427), (512, 270)]
 
 
 class TestDifficulty:

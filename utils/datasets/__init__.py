@@ -13,6 +13,7 @@
 Pictures: mnist, cifar10 (ten classes, 32x32 in colour), hymenoptera (ants and bees).
 Texts: tinyshakespeare. Reviews: imdb, nsmc, rt_polarity. Translations: multi30k, korean_english.
 Boxes: bccd (blood cells); read_voc and read_coco for any other set. Masks: camvid (11 classes). Style transfer: style_pictures.
+Drawn, with boxes and masks: scenes_with_boxes, scenes_with_masks, draw_scenes.
 News with summaries: bbc_news. Dialogues: chatterbot (always there), korean_chat, daily_dialog.
 Time series: seattle_weather, stocks, monthly_prices (always there); beijing_pm25, aapl, airline_passengers; from_csv.
 """
@@ -23,6 +24,7 @@ from utils.datasets.images import ImageData, Images, hold_out, nearest_mean_accu
 from utils.datasets.news import Article, NewsData, bbc_news
 from utils.datasets.pictures import cifar10, hymenoptera, mnist
 from utils.datasets.reviews import TextData, Texts, imdb, nsmc, rt_polarity
+from utils.datasets.scenes import draw_scenes, scenes_with_boxes, scenes_with_masks
 from utils.datasets.segmentation import camvid
 from utils.datasets.sentence_pairs import PairData, korean_english, multi30k
 from utils.datasets.series import (
@@ -61,6 +63,7 @@ __all__ = [
     "chatterbot",
     "cifar10",
     "daily_dialog",
+    "draw_scenes",
     "from_csv",
     "hold_out",
     "hymenoptera",
@@ -75,6 +78,8 @@ __all__ = [
     "read_coco",
     "read_voc",
     "rt_polarity",
+    "scenes_with_boxes",
+    "scenes_with_masks",
     "seattle_weather",
     "stocks",
     "style_pictures",

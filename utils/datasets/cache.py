@@ -1,10 +1,11 @@
 """Pixels that took seconds to make, kept in outputs/cache/ for the next run. Deleting that folder is safe."""
 
 import contextlib
+import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,15 @@ def kept(name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
         arrays = make()
         _write(file, key, arrays)
     return arrays
+
+
+def fingerprint(files: Iterable[Path], *settings) -> str:
+    """A key for `kept`: name, size and time of every file that something is made of, and how it is made."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def _read(file: Path, key: str) -> Arrays | None:

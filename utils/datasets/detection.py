@@ -351,7 +351,7 @@ def _pixels(record: _Annotated, size: int | None) -> tuple[Tensor, tuple[float, 
     """The picture as its boxes were drawn on it, resized: (3, height, width) uint8, and the factors in x and y."""
     from PIL import Image
 
-    from utils.pictures import open_picture
+    from utils.pictures import in_colour, open_picture
 
     try:
         picture = open_picture(record.picture)
@@ -360,7 +360,7 @@ def _pixels(record: _Annotated, size: int | None) -> tuple[Tensor, tuple[float, 
         raise LessonError(message) from None
     except OSError as error:
         raise _unread(record.picture, error) from None
-    picture = _in_colour(_turned(picture, record))
+    picture = in_colour(_turned(picture, record))
     drawn = picture.size
     if size is not None:
         factor = size / max(drawn)
@@ -383,17 +383,6 @@ def _turned(picture, record: _Annotated):
             return candidate
     stated, found = (f"{width}x{height}" for width, height in (record.size, picture.size))
     raise _damaged(record.where, f"it says that {record.picture.name} is {stated} pixels, but it is {found}")
-
-
-def _in_colour(picture):
-    """Any picture in RGB: 16 bits made 8, what is transparent on white."""
-    from PIL import Image
-
-    if picture.mode.startswith(("I", "F")):  # 16 bits for each pixel
-        picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    return picture.convert("RGB")
 
 
 def _unread(path: Path, error: OSError) -> LessonError:

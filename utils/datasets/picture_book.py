@@ -59,18 +59,18 @@ def _drawn(split: str, count: int, size: int, classes: tuple[str, ...], seed: in
     if count * size**2 < 500 * 32**2:  # quickly drawn
         arrays = draw_all()
     else:
-        key = f"{_fingerprint()} {split} {count} {size} {classes} {seed}"
+        key = f"{fingerprint(__file__, drawings.__file__)} {split} {count} {size} {classes} {seed}"
         arrays = cache.kept(f"picture-book-{split}-{count}-{len(classes)}-{size}", key, draw_all)
     return Images(torch.from_numpy(arrays["images"]), torch.tensor(labels))
 
 
 @functools.cache
-def _fingerprint() -> str:
-    """What all drawings depend on: the code that draws, and the packages that it draws with and that have the photographs."""
+def fingerprint(*code: str) -> str:
+    """What drawings depend on: the packages they are drawn with and that have the photographs, and the files of code."""
     packages = " ".join(metadata.version(package) for package in ("pillow", "scikit-learn", "matplotlib"))
     digest = hashlib.sha256(packages.encode())
-    for file in (Path(__file__), Path(drawings.__file__)):
-        digest.update(file.read_bytes())
+    for file in code:
+        digest.update(Path(file).read_bytes())
     return digest.hexdigest()
 
 
@@ -150,7 +150,8 @@ def _scrap(canvas, r: Random, side: int, paints: list[tuple[int, int, int]]) -> 
 
 
 @functools.cache
-def _photographs() -> list:
+def photographs() -> list:
+    """Three photographs that come with scikit-learn and matplotlib, as Pillow pictures in RGB."""
     import importlib.resources
 
     from matplotlib import cbook
@@ -167,7 +168,7 @@ def _patch(r: Random, split: str, size: int):
     """A square piece of a photograph, from the bands that belong to the split."""
     from PIL import Image
 
-    photo = r.choice(_photographs())
+    photo = r.choice(photographs())
     start, end = r.choice(BANDS[split])
     side = r.uniform(32, 100)
     left = r.uniform(start * photo.width, end * photo.width - side)

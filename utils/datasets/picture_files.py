@@ -5,7 +5,6 @@ Deleting that folder is safe.
 """
 
 import gzip
-import hashlib
 import io
 import tarfile
 import zipfile
@@ -76,7 +75,7 @@ def read_pictures(
             arrays |= {f"{split}_images": images.numpy(), f"{split}_labels": labels.numpy()}
         return arrays
 
-    arrays = cache.kept(f"{name}-{picture.size}", _fingerprint(sources, picture, classes, splits), decode)
+    arrays = cache.kept(f"{name}-{picture.size}", cache.fingerprint(sources, picture, classes, splits), decode)
     train, test = (
         Images(torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(arrays[f"{split}_labels"]))
         for split in ("train", "test")
@@ -178,21 +177,10 @@ def _middle(picture, size: int):
     """
     from PIL import Image, ImageOps
 
+    from utils.pictures import in_colour
+
     picture = ImageOps.exif_transpose(picture)  # a phone stores the picture as the sensor lay, and says how to turn it
-    if picture.mode.startswith(("I", "F")):  # 16 bits for each pixel
-        picture = Image.fromarray((np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     side = min(picture.size) * 7 / 8
     left, top = (picture.width - side) / 2, (picture.height - side) / 2
     box = (left, top, left + side, top + side)
-    return picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box)  # Pillow's is antialiased
-
-
-def _fingerprint(sources: Iterable[Path], *settings) -> str:
-    """What the decoded pixels depend on: name, size and time of every file, and how they are decoded."""
-    digest = hashlib.sha256(repr(settings).encode())
-    for path in sources:
-        status = path.stat()
-        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+    return in_colour(picture).resize((size, size), Image.Resampling.BILINEAR, box)  # Pillow's is antialiased
