@@ -1,18 +1,36 @@
 """The command line: python3 -m study COMMAND."""
 
 import argparse
+import ast
 import os
 import sys
 import time
 from argparse import Namespace
 from pathlib import Path
 
-from study import environment, lessons
+from study import environment, lessons, records
 from study.messages import Problem, companion, paint, prepare_console, say
 from study.processes import child_environment, hand_over
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("setup", "run", "next", "tick", "untick", "check", "hint", "data", "doctor", "test")
+COMMANDS = (
+    "setup",
+    "run",
+    "watch",
+    "next",
+    "tick",
+    "untick",
+    "check",
+    "hint",
+    "solution",
+    "notebook",
+    "note",
+    "stats",
+    "data",
+    "bench",
+    "doctor",
+    "test",
+)
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
@@ -46,7 +64,7 @@ def fail(sentence: str, code: int) -> int:
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Part the companion's own arguments from those that a lesson or pytest gets, untouched: `--help`, for example."""
-    if arguments[:1] == ["run"]:
+    if arguments[:1] in (["run"], ["watch"], ["bench"]):
         return arguments[:2], arguments[2:]
     if arguments[:1] == ["test"] and arguments[1:] not in (["-h"], ["--help"]):
         return arguments[:1], arguments[1:]
@@ -109,6 +127,12 @@ def parser() -> argparse.ArgumentParser:
         "name", metavar="NAME", help=say("its flags follow it: run NAME --help", "옵션은 이름 뒤에: run NAME --help")
     )
 
+    watched = say(
+        "run it again at every save: watch autograd; for exercises: watch 01, watch standardize",
+        "저장할 때마다 다시 실행: watch autograd. 연습문제는 watch 01, watch standardize",
+    )
+    add("watch", watch, watched).add_argument("name", metavar="NAME")
+
     add("next", show_next, say("what comes next", "다음에 할 것"))
     ticking = say(
         "tick off: tick autograd, tick 01/exercises, tick mnist", "체크하기: tick autograd, tick 01/exercises, tick mnist"
@@ -125,10 +149,31 @@ def parser() -> argparse.ArgumentParser:
     )
     add("hint", show_hint, say("a hint for an exercise", "연습문제 힌트")).add_argument("name", metavar="NAME")
 
+    see = add("solution", show_solution, say("the solution of an exercise that has passed", "통과한 연습문제의 풀이"))
+    see.add_argument("name", metavar="NAME")
+    see.add_argument("--anyway", action="store_true", help=say("also before it has passed", "통과하기 전에도 보기"))
+
+    book = add(
+        "notebook", make_notebook, say("a Jupyter notebook of a lesson, in notebooks/", "레슨을 notebooks/의 Jupyter 노트북으로")
+    )
+    book.add_argument("name", metavar="NAME")
+    book.add_argument(
+        "--anyway", action="store_true", help=say("replace one that was worked in", "작업한 노트북도 새로 만들어 바꾸기")
+    )
+
+    written = add("note", write_note, say("a dated copy of a template, in notes/mine/", "양식에 날짜를 붙여 notes/mine/에 복사"))
+    written.add_argument("kind", metavar="KIND", choices=records.KINDS, help=", ".join(records.KINDS))
+    written.add_argument("title", metavar="TITLE", nargs="*", help=say("becomes part of its name", "파일 이름에 들어갈 제목"))
+
+    add("stats", show_stats, say("your own numbers: lessons, exercises, notes, commits", "나의 기록: 레슨, 연습문제, 노트, 커밋"))
+
     data = add(
         "data", show_or_fetch_data, say("which data sets are here; with names: fetch them", "데이터셋 목록. 이름을 주면 내려받기")
     )
     data.add_argument("names", metavar="NAME", nargs="*")
+
+    bench = add("bench", run_benchmark, say("which benchmarks there are; with a name: run it", "벤치마크 목록. 이름을 주면 실행"))
+    bench.add_argument("name", metavar="NAME", nargs="?")
 
     add("doctor", examine, say("is everything in place?", "모두 제대로 준비되었는지 살펴보기"))
     add("test", run_tests, say("the project's tests; pytest's flags follow", "프로젝트 테스트. pytest 옵션은 뒤에"))
@@ -149,6 +194,12 @@ def run_lesson(root: Path, options: Namespace) -> int:
     path = find_lesson(root, options.name)
     python = environment.ensure(root)
     return hand_over([str(python), str(root / path), *options.passed_on], child_environment(root))
+
+
+def watch(root: Path, options: Namespace) -> None:
+    from study import watching
+
+    watching.watch(root, options.name, options.passed_on)
 
 
 def find_lesson(root: Path, name: str) -> str:
@@ -209,6 +260,38 @@ def show_hint(root: Path, options: Namespace) -> None:
     from study import exercises
 
     print(exercises.hint(root, options.name))
+
+
+def show_solution(root: Path, options: Namespace) -> None:
+    from study import exercises
+
+    print(exercises.solution(root, options.name, options.anyway))
+
+
+def make_notebook(root: Path, options: Namespace) -> None:
+    from study import notebooks
+
+    print(notebooks.make(root, options.name, options.anyway).relative_to(root).as_posix())
+
+
+def write_note(root: Path, options: Namespace) -> None:
+    print(records.new_note(root, options.kind, options.title).relative_to(root).as_posix())
+
+
+def show_stats(root: Path, options: Namespace) -> None:
+    records.show_stats(root)
+
+
+def run_benchmark(root: Path, options: Namespace) -> int | None:
+    """Run one of benchmarks/, or say which there are and what they take; what they measured stands in the README there."""
+    files = {file.relative_to(root).as_posix(): file for file in sorted((root / "benchmarks").glob("*.py"))}
+    if options.name is None:
+        for path, file in files.items():
+            summary = (ast.get_docstring(ast.parse(file.read_bytes())) or "").partition("\n")[0]
+            print(f"  {paint(f'{lessons.usual_name(path, list(files)):18}', 'bold')} {summary}")
+        return None
+    path = lessons.find(options.name, list(files))
+    return hand_over([str(environment.ensure(root)), str(root / path), *options.passed_on], child_environment(root))
 
 
 def show_or_fetch_data(root: Path, options: Namespace) -> None:

@@ -62,6 +62,11 @@ def exercise_names(root: Path, stage: str) -> dict[str, ast.FunctionDef]:
     }
 
 
+def names(root: Path) -> list[str]:
+    """Every exercise as stage/exercise, in the order of the course."""
+    return [f"{stage}/{exercise}" for stage in stages(root) for exercise in exercise_names(root, stage)]
+
+
 # ---------------------------------------------------------------- check
 
 
@@ -70,29 +75,47 @@ def check(root: Path, stage_names: list[str]) -> bool:
     if not stage_names:
         raise Problem(say("there are no exercises yet", "아직 연습문제가 없습니다"))
     for stage in stage_names:
-        if not (root / stage / "exercises.py").is_file():
-            path = f"{stage}/exercises.py"
-            raise Problem(
-                say(
-                    f"{path} is missing: get it back with  git restore {path}",
-                    f"{path}이 없습니다.  git restore {path}  으로 되살리세요",
-                )
+        _need_answers(root, stage)
+    return all([_check_stage(root, stage) for stage in stage_names])  # a list: every stage gets its turn
+
+
+def _need_answers(root: Path, stage: str) -> None:
+    path = f"{stage}/exercises.py"
+    if not (root / path).is_file():
+        raise Problem(
+            say(
+                f"{path} is missing: get it back with  git restore {path}",
+                f"{path}이 없습니다.  git restore {path}  으로 되살리세요",
             )
+        )
+
+
+def find_out(root: Path, stage: str, names: list[str]) -> dict[str, Finding]:
+    """Check the exercises `names` of a stage.
+
+    Raises:
+        Problem: the reader's file is missing or cannot be run at all.
+    """
+    _need_answers(root, stage)
     python = environment.ensure(root)
-    return all([_check_stage(root, python, stage) for stage in stage_names])  # a list: every stage gets its turn
-
-
-def _check_stage(root: Path, python: Path, stage: str) -> bool:
-    names = list(exercise_names(root, stage))
-    print(paint(f"{stage}/exercises.py", "bold"), flush=True)
     findings: dict[str, Finding] = {}
     while len(findings) < len(names):
         found = _run_checks(root, python, stage, [name for name in names if name not in findings])
         findings |= {finding.exercise: finding for finding in found}
         broken = next((finding for finding in found if finding.status == "broken"), None)
         if broken:
-            print(f"  {paint(broken.message, 'red')}")
-            return False
+            raise Problem(broken.message)
+    return findings
+
+
+def _check_stage(root: Path, stage: str) -> bool:
+    names = list(exercise_names(root, stage))
+    print(paint(f"{stage}/exercises.py", "bold"), flush=True)
+    try:
+        findings = find_out(root, stage, names)
+    except Problem as broken:
+        print(f"  {paint(str(broken), 'red')}")
+        return False
     for name in names:
         _show(root, stage, findings[name])
     missing = [name for name in names if findings[name].status != "passed"]
@@ -102,6 +125,21 @@ def _check_stage(root: Path, python: Path, stage: str) -> bool:
     else:
         print(f"{say('tick them off:', '체크하기:')}  {companion()} tick {lessons.names_of(stage)[0]}/exercises")
     return not missing
+
+
+def check_current(root: Path, stage: str, exercise: str | None) -> None:
+    """Check one exercise, or all of a stage, and print only the one that is being solved.
+
+    That is the first that is wrong, else the first that is not tried yet.
+    """
+    names = [exercise] if exercise else list(exercise_names(root, stage))
+    findings = find_out(root, stage, names)
+    of_status = {status: [name for name in names if findings[name].status == status] for status in ("wrong", "untried", "passed")}
+    current = (of_status["wrong"] + of_status["untried"] + names)[0]
+    _show(root, stage, findings[current])
+    if not exercise:
+        done = len(of_status["passed"])
+        print(say(f"{done} of {len(names)} passed", f"{len(names)}개 중 {done}개 통과"))
 
 
 def _run_checks(root: Path, python: Path, stage: str, names: list[str]) -> list[Finding]:
@@ -169,9 +207,40 @@ def _show(root: Path, stage: str, finding: Finding) -> None:
 
 def _solution(root: Path, stage: str, exercise: str) -> str:
     """Where the solution stands: path and line."""
+    node = _solution_node(root, stage, exercise)
     path = f"notes/solutions/{stage}.py"
-    lines = [node.lineno for node in ast.parse((root / path).read_bytes()).body if getattr(node, "name", None) == exercise]
-    return f"{path}:{lines[0]}" if lines else path
+    return f"{path}:{node.lineno}" if node else path
+
+
+def _solution_node(root: Path, stage: str, exercise: str) -> ast.AST | None:
+    nodes = ast.parse((root / f"notes/solutions/{stage}.py").read_bytes()).body
+    return next((node for node in nodes if getattr(node, "name", None) == exercise), None)
+
+
+# ---------------------------------------------------------------- solution
+
+
+def solution(root: Path, name: str, anyway: bool) -> str:
+    """Where the solution of an exercise stands, and the solution, once the reader's own has passed.
+
+    Args:
+        root: The course's folder.
+        name: Of the exercise.
+        anyway: Show it although the exercise has not passed.
+    """
+    stage, _, exercise = lessons.find(name, names(root)).partition("/")
+    if not anyway and find_out(root, stage, [exercise])[exercise].status != "passed":
+        hint, see = f"{companion()} hint {name}", f"{companion()} solution {name} --anyway"
+        raise Problem(
+            say(
+                f"{exercise} has not passed yet; a hint may do:  {hint}  (to see the solution:  {see})",
+                f"{exercise}을(를) 아직 통과하지 못했습니다. 힌트부터 보세요:  {hint}  (풀이를 보려면:  {see})",
+            )
+        )
+    node = _solution_node(root, stage, exercise)
+    lines = (root / f"notes/solutions/{stage}.py").read_text(encoding="utf-8").splitlines()
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return "\n".join([paint(_solution(root, stage, exercise), "dim"), *lines[first - 1 : node.end_lineno]])
 
 
 # ---------------------------------------------------------------- hint
@@ -179,9 +248,8 @@ def _solution(root: Path, stage: str, exercise: str) -> str:
 
 def hint(root: Path, name: str) -> str:
     """The hint for an exercise in the reader's language."""
-    checks = {f"{stage}/{exercise}": node for stage in stages(root) for exercise, node in exercise_names(root, stage).items()}
-    node = checks[lessons.find(name, list(checks))]
-    english, korean = split_hint(ast.get_docstring(node) or "")
+    stage, _, exercise = lessons.find(name, names(root)).partition("/")
+    english, korean = split_hint(ast.get_docstring(exercise_names(root, stage)[exercise]) or "")
     return say(english, korean)
 
 

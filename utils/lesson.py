@@ -11,7 +11,6 @@ Nothing heavy is imported here: torch is the lesson's own import, tyro is loaded
 import contextlib
 import errno
 import functools
-import inspect
 import json
 import os
 import platform
@@ -61,12 +60,13 @@ def run(main: Callable[..., dict[str, float] | None], all_cores: bool = False) -
         all_cores: For long runs on large tensors: every core, and memory that is kept (`utils.device.keep_memory`). Without it
             PyTorch gets one thread: on small tensors, threads wait for one another longer than they work.
     """
-    file = Path(inspect.getsourcefile(main) or "lesson")
+    file = Path(main.__globals__.get("__file__") or "lesson")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console that cannot print Korean shows "?" and goes on
     if "ipykernel" in sys.modules:
         _run(main, file, {}, all_cores)  # the arguments in sys.argv are the kernel's, not ours
+        _show_figures()
         return
 
     import tyro
@@ -153,6 +153,16 @@ def _run(main: Callable, file: Path, arguments: dict, all_cores: bool) -> None:
         mention("written", paths.short(_record(file, arguments, results, seconds)))
     for line in _mentioned.get("written", []):
         print(f"{'written':8} {line}")
+
+
+def _show_figures() -> None:
+    """In a notebook: the figures that were saved, below the cell."""
+    figures = [line for line in _mentioned.get("written", []) if line.endswith(".png")]
+    if figures:
+        from IPython.display import Image, display
+
+        for figure in figures:
+            display(Image(filename=paths.ROOT / figure))  # where outputs/ is elsewhere, the path is absolute and stays so
 
 
 def _prepare_torch(all_cores: bool) -> None:

@@ -141,6 +141,22 @@ class TestCommandLine:
         run_here(monkeypatch, main_for_tests, "-f", "/run/user/kernel-1234.json", "--steps", "9")
         assert "1.5" in capsys.readouterr().out
 
+    def test_notebook_shows_the_figures(self, monkeypatch, tmp_path):
+        shown = []
+        display = types.ModuleType("IPython.display")
+        display.Image, display.display = lambda filename: filename, shown.append
+        monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+        monkeypatch.setitem(sys.modules, "IPython.display", display)
+
+        def main() -> None:
+            """Write a figure and something else."""
+            mention("written", "outputs/spoons/curve.png")
+            mention("written", str(tmp_path / "curve.png"))
+            mention("written", "models/spoons/model.pt")
+
+        run_here(monkeypatch, main)
+        assert shown == [paths.ROOT / "outputs/spoons/curve.png", tmp_path / "curve.png"]
+
     def test_notebook_shows_the_error_itself(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
         with pytest.raises(LessonError, match="the spoon"):
