@@ -25,7 +25,7 @@ def names_of(path: str) -> list[str]:
     """All names of a path, the usual one first.
 
     "01_basics/autograd.py" is autograd, basics/autograd, 01/autograd, 1/autograd, 01_basics/autograd;
-    "09_projects/project1_mnist/train.py" and the project's folder are mnist, project1_mnist, project1 and those
+    "09_projects/project1_mnist/train.py" and the project's folder are mnist, project1, project1_mnist and those
     below 09_projects/; "evaluate.py" beside it is mnist/evaluate, ...; a stage's exercises are 01/exercises, ...
     """
     first, *rest = parts_of(path)
@@ -50,11 +50,11 @@ def parts_of(name: str) -> list[str]:
 
 
 def _short_forms(folder: str) -> list[str]:
-    """01_basics → 01, basics, 1, 01_basics; project1_mnist → mnist, project1, project1_mnist."""
+    """01_basics → 01, basics, 1, 01_basics; project5_realtime_detection → detection, realtime_detection, project5, ..."""
     if stage := re.fullmatch(r"(\d+)_(.+)", folder):
         return [stage[1], stage[2], str(int(stage[1])), folder]
     if project := re.fullmatch(r"(project\d+)_(.+)", folder):
-        return [project[2], project[1], folder]
+        return list(dict.fromkeys([project[2].split("_")[-1], project[2], project[1], folder]))
     return [folder]
 
 

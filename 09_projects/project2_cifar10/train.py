@@ -22,7 +22,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from project2_cifar10 import evaluate as evaluation
 from project2_cifar10.data import TrainingBatches, mean_and_std, plain_batches, to_pixels
 from project2_cifar10.model import Classifier, make_model
-from project2_cifar10.muon import Muon
 from project2_cifar10.whitening import whiten_first_layer
 from utils import datasets, paths, tracking
 from utils.batches import Batches
@@ -31,6 +30,7 @@ from utils.datasets import Images, Source
 from utils.device import autocast, has_bfloat16, pick_device
 from utils.evaluation import draw_learning_curves
 from utils.lesson import check, run
+from utils.muon import Muon
 from utils.plotting import label, save_figure
 from utils.seeding import seed_everything
 from utils.training import evaluate, fit

@@ -25,6 +25,12 @@ def test_names_of_a_project(project, name, part):
     assert lessons.find(name, lessons.runnable(project)) == f"09_projects/project1_mnist/{part}.py"
 
 
+def test_a_project_of_two_words_is_called_by_the_last():
+    names = lessons.names_of("09_projects/project5_realtime_detection/train.py")
+    assert names[:4] == ["detection", "realtime_detection", "project5", "project5_realtime_detection"]
+    assert lessons.names_of("09_projects/project5_realtime_detection/app.py")[0] == "detection/app"
+
+
 def test_what_is_not_run_is_not_listed(project):
     names = lessons.runnable(project)
     assert not [path for path in names if path.endswith(("model.py", "data.py", "__init__.py", "exercises.py"))]

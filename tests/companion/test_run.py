@@ -74,7 +74,7 @@ def test_a_lesson_in_place_of_a_command(here):
 
 
 def test_a_misspelt_command(here):
-    assert "did you mean doctor?" in here("docter").stderr
+    assert "did you mean doctor" in here("docter").stderr
 
 
 def test_run_without_a_name_and_its_help(study):

@@ -1,5 +1,6 @@
 """What the tests of the projects' pages share."""
 
+import contextlib
 import shutil
 
 import pytest
@@ -11,13 +12,23 @@ CHROMIUM_FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """The Chromium that is installed on this system, without a window."""
+def launch():
+    """Start the Chromium that is installed on this system, without a window: launch("--some-flag")."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: python -m study setup --extra browser")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
         pytest.skip("needs Chromium or Chrome on the PATH")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS.split())
-        yield browser
-        browser.close()
+    with playwright.sync_playwright() as running, contextlib.ExitStack() as cleanup:
+
+        def start(*flags: str):
+            browser = running.chromium.launch(executable_path=program, args=[*CHROMIUM_FLAGS.split(), *flags])
+            cleanup.callback(browser.close)
+            return browser
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def browser(launch):
+    """A browser without a window."""
+    return launch()

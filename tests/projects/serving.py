@@ -2,11 +2,15 @@
 
 import contextlib
 import io
+import re
 import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
+import pytest
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
@@ -15,9 +19,9 @@ from utils import web
 
 
 @contextlib.contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serve an application on a free port of this computer, and say at which address."""
-    with web.listen("127.0.0.1", 0) as listening:
+def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
+    """Serve an application on a port of this computer, 0 for a free one, and say at which address."""
+    with web.listen("127.0.0.1", port) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -41,3 +45,32 @@ def png_header(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def until(tab, expression: str) -> None:
+    """Wait until a JavaScript expression is true. (Playwright's own wait_for_function needs eval, which the pages forbid.)"""
+    for _ in range(300):
+        if tab.evaluate(expression):
+            return
+        tab.wait_for_timeout(30)
+    pytest.fail(f"never came true: {expression}")
+
+
+def check_takes_nothing_from_elsewhere(response: httpx.Response) -> None:
+    """A page that "/" answered with runs its own script and style only, and asks nobody but its own server."""
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy, policy
+    assert len(re.findall("'sha256-", policy)) == 4, policy  # the shared style and script, and its own
+    addresses = set(re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]+", response.text))
+    assert addresses == {"http://www.w3.org"}, addresses  # the name of SVG's vocabulary; nothing is fetched from there
+    for risk in ("innerHTML", "insertAdjacentHTML"):  # what somebody typed would become part of the page
+        assert risk not in response.text, risk
+
+
+def check_both_languages_say_the_same(page: Path, more_than: int) -> None:
+    """A page has the same words in English as in Korean, in the same order, and more than so many."""
+    text = page.read_text(encoding="utf-8")
+    english, korean = (text.split(f"\n  {language}: {{")[1].split("\n  },")[0] for language in ("en", "ko"))
+    names = [re.findall(r"(?:^|,) *(\w+): (?=[\"(])", part, re.MULTILINE) for part in (english, korean)]
+    assert len(names[0]) > more_than, names[0]
+    assert names[0] == names[1], set(names[0]) ^ set(names[1])

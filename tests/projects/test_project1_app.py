@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from projects.serving import encoded, serving
+from projects.serving import check_both_languages_say_the_same, check_takes_nothing_from_elsewhere, encoded, serving, until
 
 from project1_mnist import app as page
 from project1_mnist.data import mean_and_std, training_batches
@@ -100,20 +100,10 @@ class TestAnswers:
         assert client.get("/health").json() == {"status": "ok", **ABOUT}
 
     def test_page_takes_nothing_from_elsewhere(self, client):
-        response = client.get("/")
-        policy = response.headers["content-security-policy"]
-        assert "default-src 'none'" in policy
-        assert "unsafe" not in policy
-        assert len(re.findall("'sha256-", policy)) == 4  # the shared style and script, and its own
-        addresses = set(re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]+", response.text))
-        assert addresses == {"http://www.w3.org"}  # the name of SVG's vocabulary; nothing is fetched from there
+        check_takes_nothing_from_elsewhere(client.get("/"))
 
     def test_both_languages_say_the_same(self):
-        text = page.PAGE.read_text(encoding="utf-8")
-        english, korean = (text.split(f"\n  {language}: {{")[1].split("\n  },")[0] for language in ("en", "ko"))
-        names = [re.findall(r"(?:^|,) *(\w+): (?=[\"(])", part, re.MULTILINE) for part in (english, korean)]
-        assert len(names[0]) > 25
-        assert names[0] == names[1]
+        check_both_languages_say_the_same(page.PAGE, more_than=25)
 
 
 class TestLimits:
@@ -293,15 +283,6 @@ def bars(tab) -> list[str]:
 
 def from_data_url(url: str) -> bytes:
     return base64.b64decode(url.split(",")[1])
-
-
-def until(tab, expression: str) -> None:
-    """Wait until a JavaScript expression is true. (Playwright's own wait_for_function needs eval, which the page forbids.)"""
-    for _ in range(300):
-        if tab.evaluate(expression):
-            return
-        tab.wait_for_timeout(30)
-    pytest.fail(f"never came true: {expression}")
 
 
 def wait_for(tab, digit: int) -> None:

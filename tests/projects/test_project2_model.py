@@ -12,11 +12,11 @@ from project2_cifar10 import data as pictures
 from project2_cifar10 import model
 from project2_cifar10.data import TrainingBatches, mean_and_std, plain_batches, to_pixels
 from project2_cifar10.model import NETWORKS, Classifier, make_model
-from project2_cifar10.muon import Muon, orthogonalize
 from project2_cifar10.whitening import covariance_of_patches, whiten_first_layer, whitening_filters
 from utils.checkpoint import load_model, save_model
 from utils.datasets import Images
 from utils.lesson import LessonError
+from utils.muon import Muon, orthogonalize
 
 CPU = torch.device("cpu")
 

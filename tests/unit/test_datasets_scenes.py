@@ -54,8 +54,7 @@ class TestTruth:
     def test_nearer_object_covers_a_farther_one(self, monkeypatch):
         """All objects in one place: of those under another there remains little or nothing, and no box round it."""
         monkeypatch.setattr(scenes, "_place", lambda r, reach, size, others: (64.0, 64.0))
-        monkeypatch.setattr(scenes, "CLASSES", ("disc",))
-        crowd = draw_scenes(40, seed=0)
+        crowd = draw_scenes(40, seed=0, classes=("disc",))
         boxes_of_all = [len(boxes) for boxes in crowd.boxes]
         assert min(boxes_of_all) == 1  # the nearest, at least
         assert np.mean(boxes_of_all) < 2.5  # of four, on average
@@ -175,3 +174,14 @@ class TestData:
         assert boxed.classes == list(CLASSES) and masked.classes == ["background", *CLASSES]
         assert not boxed.is_real and not masked.is_real
         assert boxed.source == masked.source and "sample" in boxed.source and "(3 + 2 + 1)" in boxed.source
+
+
+def test_objects_of_chosen_classes_only():
+    chosen = ("ring", "disc", "three")
+    drawn = scenes.draw_scenes(20, seed=3, size=48, classes=chosen)
+    labels = {scenes.CLASSES.index(name) for name in chosen}
+    assert set(torch.cat(drawn.labels).tolist()) == labels
+    assert set(drawn.masks.unique().tolist()) == {0, *(1 + label for label in labels)}
+    everything = scenes.draw_scenes(5, seed=3, size=48)
+    again = scenes.draw_scenes(5, seed=3, size=48, classes=scenes.CLASSES)
+    assert torch.equal(everything.images, again.images) and torch.equal(everything.masks, again.masks)

@@ -18,6 +18,7 @@ other writers.
 import colorsys
 import functools
 import math
+from collections.abc import Sequence
 from random import Random
 from typing import Literal, NamedTuple
 
@@ -100,7 +101,7 @@ def _source(counts: dict[str, int], size: int) -> str:
     return f"sample: scenes of handwritten digits and shapes on photographs, drawn here, {size}x{size} ({numbers})"
 
 
-def draw_scenes(count: int, seed: int, size: int = 128, split: Split = "train") -> Scenes:
+def draw_scenes(count: int, seed: int, size: int = 128, split: Split = "train", classes: Sequence[str] = CLASSES) -> Scenes:
     """Draw scenes: the same for the same arguments, and the first ones the same for a larger count.
 
     Args:
@@ -108,14 +109,16 @@ def draw_scenes(count: int, seed: int, size: int = 128, split: Split = "train") 
         seed: Other scenes for another seed.
         size: Width and height in pixels.
         split: Whose photographs and written digits: "train", "validation" or "test".
+        classes: Draw objects of these only, so that more of them touch others of their class. Labels stay indices into CLASSES.
     """
+    which = [CLASSES.index(name) for name in classes]
 
     def draw_all() -> cache.Arrays:
         images = np.empty((count, 3, size, size), np.uint8)
         masks, owners = np.empty((2, count, size, size), np.uint8)
         boxes, labels = [np.empty((0, 4), np.float32)], [np.empty(0, np.int64)]  # there may be no scene
         for i in range(count):
-            images[i], masks[i], owners[i], found, their_labels = draw(Random(f"scene {seed} {split} {i}"), size, split)
+            images[i], masks[i], owners[i], found, their_labels = draw(Random(f"scene {seed} {split} {i}"), size, split, which)
             boxes.append(found)
             labels.append(their_labels)
         numbers = np.array([len(found) for found in labels[1:]], np.int64)
@@ -132,7 +135,7 @@ def draw_scenes(count: int, seed: int, size: int = 128, split: Split = "train") 
         arrays = draw_all()
     else:
         code = picture_book.fingerprint(__file__, picture_book.__file__)
-        arrays = cache.kept(f"scenes-{split}-{count}-{size}", f"{code} {split} {count} {size} {seed}", draw_all)
+        arrays = cache.kept(f"scenes-{split}-{count}-{size}", f"{code} {split} {count} {size} {seed} {which}", draw_all)
     parts = {name: torch.from_numpy(array) for name, array in arrays.items()}
     numbers = parts["numbers"].tolist()
     return Scenes(
@@ -144,8 +147,8 @@ def draw_scenes(count: int, seed: int, size: int = 128, split: Split = "train") 
     )
 
 
-def draw(r: Random, size: int, split: Split) -> tuple[np.ndarray, ...]:
-    """Draw one scene.
+def draw(r: Random, size: int, split: Split, which: Sequence[int] = range(len(CLASSES))) -> tuple[np.ndarray, ...]:
+    """Draw one scene, with objects of the classes `which`, indices into CLASSES.
 
     Returns:
         image (3, size, size) uint8, mask and owner (size, size) uint8, boxes (n, 4) float32, labels (n,) int64
@@ -158,7 +161,7 @@ def draw(r: Random, size: int, split: Split) -> tuple[np.ndarray, ...]:
     objects: list[tuple[float, float, float]] = []
     values, areas = [0], [0]  # of each in the mask, and how many pixels it covers where nothing hides it
     for k in range(1, r.randint(2, 6) + 1):
-        label = r.randrange(len(CLASSES))
+        label = which[r.randrange(len(which))]
         reach = r.uniform(0.12, 0.26) * size
         x, y = _place(r, reach, size, objects)
         objects.append((x, y, reach))

@@ -28,11 +28,11 @@ function translate(all) {
   return words;
 }
 
-/** Post something and return what is answered: an object, with `error` and `kind` where there is none. */
-async function question(address, body, mostBytes) {
+/** Post something and return what is answered: an object, with `error` and `kind` where there is none, or where `signal` ends the wait. */
+async function question(address, body, mostBytes, signal) {
   if (body.size > mostBytes) return { error: true, kind: "too_large" };
   try {
-    const response = await fetch(address, { method: "POST", body });
+    const response = await fetch(address, { method: "POST", body, signal });
     return response.headers.get("content-type")?.includes("json") ? await response.json() : { error: true, kind: "other" };
   } catch {
     return { error: true, kind: "silent" };
