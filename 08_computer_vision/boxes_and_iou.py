@@ -201,7 +201,7 @@ def draw(image: Tensor, paths: dict[str, Tensor], goal: Tensor, one: int) -> Non
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    left.imshow(image.permute(1, 2, 0))
+    left.imshow(image.permute(1, 2, 0).numpy())
     around = [0, 2, 2, 0, 0], [1, 1, 3, 3, 1]  # which of x1 y1 x2 y2 are x and y of its corners, all the way round
     left.plot(*(goal[one, axis] for axis in around), "w", linewidth=3)
     for kind, path in paths.items():
