@@ -38,6 +38,7 @@ from utils.perceptual import (
 from utils.plotting import label, save_figure
 
 Maps = dict[str, Tensor]
+NOISE = 2  # channels of it: to paint in a plain sky, a decoder has to start somewhere
 EPS = 1e-5  # under the root: a channel that is the same everywhere has no deviation to divide by
 
 
@@ -126,17 +127,19 @@ class Decoder(nn.Module):
         self.layers = [name for name, _ in list(sizes.values())[3::-1]]
         self.joins, self.refines, inputs = nn.ModuleList(), nn.ModuleList(), 0
         for outputs, name in zip((4 * width, 3 * width, 2 * width, width), self.layers, strict=True):
-            self.joins.append(convolution(inputs + dict(sizes.values())[name], outputs))
+            self.joins.append(convolution(inputs + dict(sizes.values())[name] + NOISE, outputs))
             self.refines.append(convolution(outputs, outputs))
             inputs = outputs
         self.finish = nn.Sequential(convolution(width + 3, 16), nn.ReLU(), convolution(16, 3))
 
-    def forward(self, maps: Maps, colours: Tensor) -> Tensor:
-        """Decode maps (n, channels, height / 2..16, width / 2..16) and colours (n, 3, height, width) to (n, 3, height, width)."""
+    def forward(self, maps: Maps, colours: Tensor, generator: torch.Generator) -> Tensor:
+        """Decode maps (n, channels, height / 2..16, width / 2..16), colours (n, 3, height, width), noise: (n, 3, height, width)."""
         x = None
         for name, join, refine in zip(self.layers, self.joins, self.refines, strict=True):
-            grown = [] if x is None else [F.interpolate(x, size=maps[name].shape[2:])]
-            x = F.relu(join(torch.cat([maps[name], *grown], dim=1)))
+            count, _, *size = maps[name].shape
+            noise = torch.randn(count, NOISE, *size, generator=generator).to(colours.device)
+            grown = [] if x is None else [F.interpolate(x, size=size)]
+            x = F.relu(join(torch.cat([maps[name], noise, *grown], dim=1)))
             x = x + F.relu(refine(x))
         soft = F.interpolate(F.avg_pool2d(colours, 4), size=colours.shape[2:], mode="bilinear")  # without the photograph's edges
         return soft + self.finish(torch.cat([F.interpolate(x, size=soft.shape[2:]), soft], dim=1))
@@ -179,7 +182,7 @@ def train(
     for step in range(steps):
         i, j = (torch.randint(len(pictures), (batch,), generator=generator) for pictures in (photos, styles))
         wanted = {name: adain(contents[name][i], goals[name][j]) for name in decoder.layers}
-        pictures = decoder(wanted, recolour(photos[i], styles[j]))
+        pictures = decoder(wanted, recolour(photos[i], styles[j]), generator)
         maps = network(pictures, network.style)
         shown = F.mse_loss(maps[network.content], contents[network.content][i])
         style = statistics_loss(maps, {name: goal[j] for name, goal in goals.items()})
@@ -211,7 +214,13 @@ def paint(
         colours = colours + share * match_colours(photo, style)
         for name, goal in network(style, decoder.layers).items():
             maps[name] = maps[name] + share * adain(seen[name], goal)
-    return decoder(maps, colours).clamp(0, 1)
+    return decoder(maps, colours, torch.Generator().manual_seed(0)).clamp(0, 1)
+
+
+def whole(picture: Tensor) -> Tensor:
+    """Make a picture (3, height, width) of 0..255 one of 0..1, (1, 3, ...), sides multiples of 16: maps fit on one another."""
+    height, width = (side // 16 * 16 for side in picture.shape[1:])
+    return picture[None, :, :height, :width] / 255
 
 
 def judge(network: PerceptualNetwork, photo: Tensor, other: Tensor, style: Tensor, painted: Tensor) -> dict[str, float]:
@@ -251,7 +260,9 @@ def main(
         device: auto, cpu, cuda or mps.
         seed: Of weights, patches, paper and pairs.
     """
-    check(min(steps, width) > 0 and size >= 96 and weight > 0, "--steps 1, --width 1 and --size 96 are the least, --weight above 0")
+    check(
+        min(steps, width) > 0 and size >= 96 and weight > 0, "--steps 1, --width 1 and --size 96 are the least, --weight above 0"
+    )
     where, data = pick_device(device), style_pictures(source, size)
     network, results = load_perceptual(weights, where, seed), {"off_instance_norm": compare(seed)}
     results["mean_left"] = meet_error()[1]
@@ -262,10 +273,11 @@ def main(
     torch.manual_seed(seed)
     generator, decoder = torch.Generator().manual_seed(seed), Decoder(network, width).to(where)
     known = packaged_photographs(size)[1:]  # the first is the sample's, and stays unseen
-    photos, papers = patches(known, 64, 96, generator).to(where), marbled_paper(97, 96, generator).to(where)
-    losses = train(network, decoder, photos, papers[:-1], steps, weight, lr, seed)
+    photos, papers = patches(known, 64, 96, generator).to(where), marbled_paper(203, 96, generator).to(where)
+    losses = train(network, decoder, photos, papers[:200], steps, weight, lr, seed)
     results |= {"first_loss": losses[0], "loss": sum(losses[-30:]) / len(losses[-30:])}
-    paintings["marbled paper"] = papers[-1:]  # of a known kind, but this sheet is new
+    sheets = [f"sheet {number}" for number in (1, 2, 3)]  # of a known kind, but new
+    paintings |= dict(zip(sheets, papers[200:].split(1), strict=True))
     other, rows = F.interpolate(known[0].to(where), size=photo.shape[2:], mode="bilinear"), []
     for name, painting in paintings.items():
         painted = paint(network, decoder, photo, [painting], [1.0])
@@ -275,11 +287,15 @@ def main(
         print(f"   off the content by {far['content']:.2f}; another photograph {far['other']:.2f}")
         results |= {f"{name.replace(' ', '_')}_{key}": value for key, value in far.items()}
         pictures = {shown: photo, name: painting, label("colours only", "색만"): match_colours(photo, painting)}
-        rows.append([*pictures.items(), (label("AdaIN", "AdaIN"), painted)])
+        rows.append([*pictures.items(), ("AdaIN", painted)])
     first, second = list(paintings.values())[:2]
-    mixtures = {"0.3": ([first], [0.3]), "0.6": ([first], [0.6]), "½ + ½": ([first, second], [0.5, 0.5])}
+    mixtures = {"0": ([], []), "0.3": ([first], [0.3]), "0.6": ([first], [0.6]), "½ + ½": ([first, second], [0.5, 0.5])}
     rows.append([(name, paint(network, decoder, photo, *mixture)) for name, mixture in mixtures.items()])
     draw(rows)
+    mean = {key: sum(results[f"{name.replace(' ', '_')}_{key}"] for name in sheets) / len(sheets) for key in far}
+    results |= {f"sheets_{key}": value for key, value in mean.items()}
+    better = mean["style"] < 0.9 * min(mean["photograph"], mean["colours"]) and mean["content"] < mean["other"]
+    check(better, f"new sheets: off the style by {mean['style']:.2f}, colours only {mean['colours']:.2f}: more --steps?")
     return results
 
 

@@ -83,12 +83,8 @@ class Painter(nn.Module):
         down = layer(3, width, 7) + layer(width, 2 * width, 3, 2) + layer(2 * width, 3 * width, 3, 2)
         middle = [Residual(3 * width, norm) for _ in range(blocks)]  # at a quarter of the size: cheap, and seeing far
         # Nearest neighbours, then a convolution: a transposed convolution would leave a checkerboard (04_cnn/conv_arithmetic.py).
-        up = [
-            nn.Upsample(scale_factor=2),
-            *layer(3 * width, 2 * width, 3),
-            nn.Upsample(scale_factor=2),
-            *layer(2 * width, width, 3),
-        ]
+        grow = nn.Upsample(scale_factor=2)  # it has no weights: one serves twice
+        up = [grow, *layer(3 * width, 2 * width, 3), grow, *layer(2 * width, width, 3)]
         self.layers, self.identity = nn.Sequential(*down, *middle, *up, convolution(width, 3, 7)), identity
         if identity:
             nn.init.zeros_(self.layers[-1].weight)
@@ -182,10 +178,7 @@ def optimise(network: PerceptualNetwork, photos: Tensor, grams: dict[str, Tensor
 
 def judge(network: PerceptualNetwork, picture: Tensor, photo: Tensor, painting: Tensor) -> dict[str, float]:
     """Return distances: in style, by layers not optimised; in content; and in content of the picture moved by half its width."""
-    places = {
-        "content": picture,
-        "elsewhere": picture.roll(picture.shape[3] // 2, dims=3),
-    }  # painted alike, all of it out of place
+    places = {"content": picture, "elsewhere": picture.roll(picture.shape[3] // 2, dims=3)}  # painted alike, out of place
     far = {name: perceptual.content_distance(network, one, photo) for name, one in places.items()}
     return far | {"style": perceptual.style_distance(network, picture, painting, network.unseen)}
 

@@ -90,7 +90,8 @@ def without_doubles(boxes: Tensor, scores: Tensor, threshold: float, overlap: fl
     candidates = (best >= threshold).nonzero()[:, 0]
     if len(candidates) > CANDIDATES:
         candidates = candidates[best[candidates].topk(CANDIDATES).indices]
-    boxes, best, labels = boxes[candidates], best[candidates], labels[candidates]
+    # Negative coordinates would lead batched_nms, which tells classes apart by moving their boxes, to mix them up.
+    boxes, best, labels = boxes[candidates].clamp(min=0), best[candidates], labels[candidates]
     kept = batched_nms(boxes, best, labels, overlap)[:MOST]  # best first
     return Found(boxes[kept], best[kept], labels[kept])
 

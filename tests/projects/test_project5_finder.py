@@ -78,6 +78,14 @@ class TestDoubles:
         found = without_doubles(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([[0.8, 0.7]]), 0.3, 0.5)
         assert found.labels.tolist() == [0] and found.scores.tolist() == pytest.approx([0.8])
 
+    def test_box_beyond_the_edge_does_not_hide_one_of_another_class(self):
+        """Unclipped, torchvision's batched_nms would take the first box for the second's neighbour."""
+        boxes = torch.tensor([[-9.0, -9, 1, 1], [0.0, 0, 10, 10], [50.0, 50, 60, 60]])
+        moved = boxes.clone()
+        moved[0] = torch.tensor([-61.0, -61, -51, -51])  # one class farther on lies just where the second box is
+        scores = torch.tensor([[0.0, 0.8], [0.9, 0.0], [0.7, 0.0]])
+        assert len(without_doubles(boxes, scores, 0.3, 0.5).scores) == len(without_doubles(moved, scores, 0.3, 0.5).scores) == 3
+
     def test_nothing_found_has_the_right_shapes(self):
         found = known_finder().find(GREY)
         assert found.boxes.shape == (0, 4) and found.scores.shape == (0,) and found.labels.shape == (0,)
