@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 
@@ -180,3 +180,20 @@ def gram_in_strips(strips: Iterable[Tensor]) -> Tensor:
         flat = strip.flatten(start_dim=1)  # (channels, height · width)
         total, places = total + flat @ flat.T, places + flat.shape[1]
     return total / places
+
+
+class ConditionalInstanceNorm(nn.Module):
+    def __init__(self, styles: int, channels: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(styles, channels)), nn.Parameter(torch.zeros(styles, channels))
+
+    def forward(self, x: Tensor, shares: Tensor) -> Tensor:
+        weight, bias = (shares @ one for one in (self.weight, self.bias))  # (n, channels): a mixture for each picture
+        return F.instance_norm(x) * weight[:, :, None, None] + bias[:, :, None, None]
+
+
+def paint_any_size(painter: Callable[[Tensor], Tensor], pictures: Tensor, multiple: int = 4) -> Tensor:
+    height, width = pictures.shape[2:]
+    below, right = -height % multiple, -width % multiple  # 0 where it is a multiple already
+    painted = painter(F.pad(pictures, (0, right, 0, below), mode="reflect"))  # the last dimension comes first
+    return painted[:, :, :height, :width]
