@@ -348,3 +348,38 @@ def paint_any_size(painter: Callable[[Tensor], Tensor], pictures: Tensor, multip
         Painted pictures of the size of `pictures`.
     """
     raise NotImplementedError  # TODO
+
+
+def adain_by_region(content: Tensor, mask: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+    """Give two parts of a photograph two styles: a person in one, what is behind in another (Huang & Belongie, 2017).
+
+    Within each part of the content, a channel gets the mean and the deviation that it has over the whole of that part's style.
+    The content's own mean and deviation are those of the part as well, not of the whole picture. Deviations divide by the number
+    of places, and are sqrt(variance + 1e-5).
+
+    Args:
+        content: Feature maps of one photograph (1, channels, height, width).
+        mask: (height, width) bool, True inside; both parts have at least two places.
+        inside: Feature maps of the style for the inside (1, channels, any height, any width).
+        outside: Of the style for the outside, likewise.
+
+    Returns:
+        (1, channels, height, width)
+    """
+    raise NotImplementedError  # TODO
+
+
+def keep_colours(painted: Tensor, photo: Tensor) -> Tensor:
+    """Take only the brightness from a painted picture; the colours stay the photograph's (Gatys et al., 2016).
+
+    The brightness of a pixel is 0.299 red + 0.587 green + 0.114 blue. Red, green and blue of the photograph's pixel all change
+    by the same amount, so that its brightness becomes the painted pixel's. Then clamp to 0..1.
+
+    Args:
+        painted: (n, 3, height, width), values 0..1
+        photo: Of the same shape.
+
+    Returns:
+        (n, 3, height, width), values 0..1
+    """
+    raise NotImplementedError  # TODO

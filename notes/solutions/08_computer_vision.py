@@ -197,3 +197,20 @@ def paint_any_size(painter: Callable[[Tensor], Tensor], pictures: Tensor, multip
     below, right = -height % multiple, -width % multiple  # 0 where it is a multiple already
     painted = painter(F.pad(pictures, (0, right, 0, below), mode="reflect"))  # the last dimension comes first
     return painted[:, :, :height, :width]
+
+
+def adain_by_region(content: Tensor, mask: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+    result = torch.empty_like(content)
+    for part, style in ((mask, inside), (~mask, outside)):
+        places = content[..., part]  # (1, channels, places of this part)
+        (variance, mean), (spread, goal) = (
+            torch.var_mean(maps, dim=2, correction=0, keepdim=True) for maps in (places, style.flatten(start_dim=2))
+        )
+        result[..., part] = (places - mean) / (variance + 1e-5).sqrt() * (spread + 1e-5).sqrt() + goal
+    return result
+
+
+def keep_colours(painted: Tensor, photo: Tensor) -> Tensor:
+    weights = torch.tensor([0.299, 0.587, 0.114], device=photo.device).view(3, 1, 1)
+    brighter = ((painted - photo) * weights).sum(dim=1, keepdim=True)  # (n, 1, height, width): the weights add up to 1
+    return (photo + brighter).clamp(0, 1)

@@ -496,3 +496,55 @@ def test_paint_any_size(answers):
     sizes.clear()
     expect(answers.paint_any_size(painter, x, 3), x.flip(3), call="paint_any_size(..., 3), whose sizes are multiples already")
     expect(sizes, [(2, 3, 6, 9)], call="the shapes that a painter is given then")
+
+
+def _with_style(places: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+    """Instance norm of places (1, channels, n), with a style's deviations as weight and its means as bias."""
+    values = style.flatten(start_dim=2)[0]
+    return F.instance_norm(places, weight=(values.var(dim=1, correction=0) + 1e-5).sqrt(), bias=values.mean(dim=1))
+
+
+def test_adain_by_region(answers):
+    """Hint: content[..., mask] is (1, channels, places inside). Take means and deviations over dim=2, and write the result back
+    into result[..., mask]; then the same with ~mask.
+
+    힌트: content[..., mask]는 (1, channels, 안쪽 자리 수)다. dim=2에서 평균과 표준 편차를 구하고, 결과는 result[..., mask]에
+    넣는다. ~mask로 한 번 더 한다.
+    """
+    generator = torch.Generator().manual_seed(0)
+    content, inside, outside = (torch.randn(1, 3, *size, generator=generator) for size in ((6, 8), (5, 5), (4, 9)))
+    inside, outside = 3 + 2 * inside, 0.5 * outside - 1
+    mask = torch.zeros(6, 8, dtype=torch.bool)
+    mask[1:5, 2:5] = True
+    content[..., mask] += 4  # the parts have means of their own
+    expected = torch.empty_like(content)
+    expected[..., mask] = _with_style(content[..., mask], inside)
+    expected[..., ~mask] = _with_style(content[..., ~mask], outside)
+    before = content.clone()
+    got = answers.adain_by_region(content, mask, inside, outside)
+    expect(got, expected, call="adain_by_region(content (1, 3, 6, 8), mask, two styles)", atol=1e-4)
+    expect(content, before, call="the content itself, afterwards")
+    got = answers.adain_by_region(content, ~mask, outside, inside)
+    expect(got, expected, call="adain_by_region(content, ~mask, the styles exchanged)", atol=1e-4)
+    got = answers.adain_by_region(torch.ones(1, 3, 6, 8), mask, inside, outside)
+    flat = torch.where(mask, inside.mean(dim=(2, 3), keepdim=True), outside.mean(dim=(2, 3), keepdim=True))
+    expect(got, flat, call="adain_by_region(content that is 1 everywhere, ...)", atol=1e-4)
+
+
+def test_keep_colours(answers):
+    """Hint: how much brighter the painted pixel is: ((painted - photo) * weights).sum(dim=1, keepdim=True). Add it to the photo.
+
+    힌트: 그린 그림의 픽셀이 얼마나 더 밝은지 구한다. ((painted - photo) * weights).sum(dim=1, keepdim=True)를 사진에 더한다.
+    """
+    generator = torch.Generator().manual_seed(0)
+    photo, painted = 0.4 + 0.2 * torch.rand(2, 2, 3, 4, 5, generator=generator)
+    got = answers.keep_colours(painted, photo)
+    red, green, blue = (painted - photo).unbind(dim=1)
+    expected = photo + (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+    expect(got, expected, call="keep_colours(painted, photo), (2, 3, 4, 5)", atol=1e-6)
+    grey = painted.mean(dim=1, keepdim=True).expand_as(painted)
+    expect(answers.keep_colours(grey, grey.flip(0)), grey, call="keep_colours(a grey picture, another grey one)", atol=1e-6)
+    white = torch.ones(1, 3, 2, 2)
+    blue = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    lighter = torch.tensor([0.886, 0.886, 1.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    expect(answers.keep_colours(white, blue), lighter, call="keep_colours(white, blue)", atol=1e-6)
