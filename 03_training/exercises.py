@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 
 def log_sum_exp(logits: Tensor) -> Tensor:
@@ -331,5 +332,77 @@ def deal_out(count: int, processes: int, epoch: int, seed: int) -> list[list[int
 
     Returns:
         For every process its examples, in order, as Python ints.
+    """
+    raise NotImplementedError  # TODO
+
+
+def say_without_python(x: Tensor, most: float) -> Tensor:
+    """Do without Python's choices, so that torch.export accepts it for any number of rows:
+
+        for each row: if its largest absolute value is above `most`, the row is scaled down so that this value becomes `most`
+
+    Rows that are small enough, rows of nothing but 0 too, stay exactly as they are.
+
+    Args:
+        x: (rows, n), of which the graph is to work for any number of rows.
+        most: Above 0.
+
+    Returns:
+        A new tensor of x's shape; x stays.
+    """
+    raise NotImplementedError  # TODO
+
+
+def parameters_by_operation(program: ExportedProgram) -> dict[str, int]:
+    """Return how many weights each operation of an exported graph uses: where the size of a model comes from.
+
+    Count the elements of parameters, not of buffers, among the direct arguments of each node with op "call_function"; the weights
+    of all nodes with the same operation are added up. Operations that use none are left out.
+
+    Returns:
+        From the operation's name, as str(node.target) has it ("aten.linear.default"), to a number of weights.
+    """
+    raise NotImplementedError  # TODO
+
+
+def quantize_per_channel(layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Quantise a linear layer's weights to 8 bits with a scale for each output, where the lesson has one for all of them.
+
+    The largest absolute weight of an output becomes 127 or -127; an output of nothing but 0 gets the scale 1.
+
+    Returns:
+        int8 (outputs, inputs), and scales (outputs, 1) float32: numbers * scales is near the weights.
+    """
+    raise NotImplementedError  # TODO
+
+
+def plan_batches(arrivals: list[float], most: int, wait: float, seconds: float) -> list[list[int]]:
+    """Return which questions a batcher answers together.
+
+    As soon as the model is free and a question is there, the batcher takes it, and with it those that are there or come within
+    `wait` seconds from then on, up to `most` in all. The model begins when the batch has `most` questions, else when `wait` is
+    over, and takes `seconds` for a batch of any size. At 0 it is free.
+
+    Args:
+        arrivals: When each question comes, in seconds, in order.
+        most: At least 1.
+        wait: From 0 on; what comes exactly at its end still belongs to the batch.
+        seconds: Above 0.
+
+    Returns:
+        For each batch the numbers of its questions, from 0.
+    """
+    raise NotImplementedError  # TODO
+
+
+def open_loop_times(service: list[float], gap: float) -> list[float]:
+    """Return what people wait who ask every `gap` seconds, whether the ones before them have their answers or not.
+
+    A load test that waits for each answer before it asks again (a closed loop) would report `service`: nobody is in its queue.
+    Here the server computes for one at a time, in the order in which they came; a time counts from the asking to the answer.
+
+    Args:
+        service: Seconds for which the server computes for each question.
+        gap: Seconds between two questions; the first one comes at 0.
     """
     raise NotImplementedError  # TODO

@@ -66,6 +66,8 @@ def find(name: str, paths: list[str]) -> str:
     """
     wanted = "/".join(parts_of(name))
     matches = [path for path in paths if wanted in names_of(path)]
+    if len(matches) > 1:  # forecasting is a lesson and a project: the lesson comes first, the project is also project7
+        matches = [path for path in matches if not path.startswith("09_projects/")] or matches
     if len(matches) == 1:
         return matches[0]
     if matches:

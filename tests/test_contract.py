@@ -114,7 +114,7 @@ class TestLesson:
         *body, last = parsed(path).body
         assert ast.unparse(last).startswith("if __name__ == '__main__':\n    run(main")
         for node in body:
-            plain = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+            plain = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
             docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             assert isinstance(node, plain) or docstring, f"line {node.lineno} does something when the file is imported"
 

@@ -2,11 +2,13 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 
 def log_sum_exp(logits: Tensor) -> Tensor:
@@ -225,3 +227,51 @@ def deal_out(count: int, processes: int, epoch: int, seed: int) -> list[list[int
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch)).tolist()
     order += order[: -count % processes]
     return [order[process::processes] for process in range(processes)]
+
+
+def say_without_python(x: Tensor, most: float) -> Tensor:
+    # A factor for each row, 1 where nothing is to be done. Both sides of where are computed: without the clamp a row of 0 would
+    # give most / 0 = inf, which is not taken, but whose gradient would be nan.
+    largest = x.abs().amax(dim=1, keepdim=True)  # (rows, 1)
+    return torch.where(largest > most, x * (most / largest.clamp(min=most)), x)
+
+
+def parameters_by_operation(program: ExportedProgram) -> dict[str, int]:
+    # Parameters are inputs of the graph, with names of their own; the signature says which weight each of them is.
+    weights = program.graph_signature.inputs_to_parameters  # placeholder's name → name in the state dict
+    found: Counter[str] = Counter()
+    for node in program.graph.nodes:
+        if node.op == "call_function":
+            used = [argument.name for argument in node.all_input_nodes if argument.name in weights]
+            if used:
+                found[str(node.target)] += sum(program.state_dict[weights[name]].numel() for name in used)
+    return dict(found)
+
+
+def quantize_per_channel(layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    largest = layer.weight.detach().abs().amax(dim=1, keepdim=True)  # (outputs, 1)
+    scales = torch.where(largest > 0, largest / 127, torch.ones_like(largest))
+    return (layer.weight.detach() / scales).round().to(torch.int8), scales
+
+
+def plan_batches(arrivals: list[float], most: int, wait: float, seconds: float) -> list[list[int]]:
+    # Under load `taken` is late and many are there already: with wait = 0, too, batches form by themselves.
+    found, free, first = [], 0.0, 0
+    while first < len(arrivals):
+        taken = max(free, arrivals[first])
+        batch = [number for number in range(first, min(first + most, len(arrivals))) if arrivals[number] <= taken + wait]
+        begun = max(taken, arrivals[batch[-1]]) if len(batch) == most else taken + wait
+        found.append(batch)
+        free, first = begun + seconds, first + len(batch)
+    return found
+
+
+def open_loop_times(service: list[float], gap: float) -> list[float]:
+    # The server is free again at `free`; a question is begun when it is there and the server is free. One slow answer delays all
+    # that follow it, until the queue is empty again.
+    free, times = 0.0, []
+    for number, seconds in enumerate(service):
+        asked = number * gap
+        free = max(free, asked) + seconds
+        times.append(free - asked)
+    return times

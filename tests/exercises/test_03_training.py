@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from exercises.checking import expect, names_used
 from torch import nn
+from torch.export import Dim, export
 from torch.utils.data import DistributedSampler
 
 
@@ -461,3 +462,89 @@ def test_deal_out(answers):
     before = torch.get_rng_state()
     answers.deal_out(10, 3, 0, 0)
     expect(torch.equal(torch.get_rng_state(), before), True, call="is PyTorch's global generator as it was before deal_out?")
+
+
+def test_say_without_python(answers):
+    """Hint: amax with keepdim gives (rows, 1). A factor for each row, and torch.where instead of if.
+
+    힌트: keepdim을 준 amax는 (rows, 1)이다. 행마다 곱할 수를 만들고, if 대신 torch.where를 쓴다.
+    """
+    x = torch.tensor([[1.0, -4.0], [0.5, 1.0], [0.0, 0.0], [-3.0, 3.0]])
+    expected = torch.tensor([[0.5, -2.0], [0.5, 1.0], [0.0, 0.0], [-2.0, 2.0]])
+    expect(answers.say_without_python(x, 2.0), expected, call="say_without_python([[1, -4], [0.5, 1], [0, 0], [-3, 3]], 2)")
+    expect(x[0], torch.tensor([1.0, -4.0]), call="the first row of x afterwards")
+
+    class Said(nn.Module):
+        def forward(self, x):
+            return answers.say_without_python(x, 2.0)
+
+    try:
+        program = export(Said(), (x[:2],), dynamic_shapes=({0: Dim("rows", min=1, max=64)},))
+        found = program.module()(x)
+    except Exception as error:  # whatever export says
+        found = str(error).strip().splitlines()[0]
+    expect(found, expected, call="say_without_python, exported with two rows and asked about these four")
+
+
+def test_parameters_by_operation(answers):
+    """Hint: program.graph_signature.inputs_to_parameters maps the name of an input node to a name in program.state_dict.
+
+    힌트: program.graph_signature.inputs_to_parameters는 입력 노드의 이름에서 program.state_dict의 이름을 알려 준다.
+    """
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 5), nn.Linear(5, 2)
+    ).eval()
+    program = export(network, (torch.zeros(2, 1, 3, 3),))
+    found = answers.parameters_by_operation(program)
+    expected = {"aten.batch_norm.default": 8, "aten.conv2d.default": 40, "aten.linear.default": 37}
+    found = dict(sorted(found.items())) if isinstance(found, dict) else found
+    expect(found, expected, call="parameters_by_operation(a convolution, batch norm, ReLU and two linear layers)")
+
+
+def test_quantize_per_channel(answers):
+    """Hint: amax over dim=1 with keepdim is the largest weight of each output. Round before you convert to int8.
+
+    힌트: keepdim을 준 dim=1의 amax가 출력마다 가장 큰 가중치다. int8로 바꾸기 전에 반올림한다.
+    """
+    layer = nn.Linear(3, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.27, -0.5, 0.004], [0.0, 0.0, 0.0], [-12.7, 6.36, 0.0]]))
+    found = answers.quantize_per_channel(layer)
+    numbers = torch.tensor([[127, -50, 0], [0, 0, 0], [-127, 64, 0]], dtype=torch.int8)
+    expected = numbers, torch.tensor([[0.01], [1.0], [0.1]])
+    expect(found, expected, call="quantize_per_channel(weights [[1.27, -0.5, 0.004], [0, 0, 0], [-12.7, 6.36, 0]])")
+    expect(found[1].requires_grad, False, call="... whether the scales ask for gradients")
+
+
+def test_plan_batches(answers):
+    """Hint: a question is taken at max(when the model is free, when it came). When does the model begin? When is it free again?
+
+    힌트: 질문은 max(모델이 비는 때, 질문이 온 때)에 받는다. 모델은 언제 시작하고, 언제 다시 비는가?
+    """
+    told = "plan_batches(arrivals [0, 1, 2, 3, 4, 5], "
+    arrivals = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    for most, wait, seconds, expected in (
+        (1, 0.0, 2.5, [[0], [1], [2], [3], [4], [5]]),
+        (8, 0.0, 0.5, [[0], [1], [2], [3], [4], [5]]),
+        (8, 0.0, 2.5, [[0], [1, 2], [3, 4, 5]]),  # free at 2.5, then at 5
+        (2, 0.0, 2.5, [[0], [1, 2], [3, 4], [5]]),
+        (8, 2.0, 0.5, [[0, 1, 2], [3, 4, 5]]),
+        (2, 9.0, 0.5, [[0, 1], [2, 3], [4, 5]]),  # full: nobody waits for the end of the 9 seconds
+        (3, 1.5, 2.0, [[0, 1], [2, 3, 4], [5]]),  # begins at 1.5, free at 3.5, full at 4, free at 6
+    ):
+        got = answers.plan_batches(arrivals, most, wait, seconds)
+        expect(got, expected, call=f"{told}most {most}, wait {wait}, seconds {seconds})")
+    expect(answers.plan_batches([0.0, 10.0, 10.0], 8, 1.0, 0.5), [[0], [1, 2]], call="plan_batches([0, 10, 10], 8, 1, 0.5)")
+    expect(answers.plan_batches([], 8, 1.0, 0.5), [], call="plan_batches([], 8, 1, 0.5)")
+
+
+def test_open_loop_times(answers):
+    """Hint: keep in mind when the server is free again. A question begins at the later one of two moments.
+
+    힌트: 서버가 언제 다시 비는지 기억해 둔다. 질문은 두 순간 가운데 늦은 쪽에 시작된다.
+    """
+    expect(answers.open_loop_times([0.5, 0.5, 0.5], 1.0), [0.5, 0.5, 0.5], call="open_loop_times([0.5, 0.5, 0.5], 1)")
+    got = answers.open_loop_times([0.1, 2.0, 0.1, 0.1, 0.1], 0.5)
+    expect(got, [0.1, 2.0, 1.6, 1.2, 0.8], call="open_loop_times([0.1, 2, 0.1, 0.1, 0.1], 0.5)")
+    expect(answers.open_loop_times([1.0] * 4, 0.5), [1.0, 1.5, 2.0, 2.5], call="open_loop_times([1, 1, 1, 1], 0.5)")
+    expect(answers.open_loop_times([3.0, 1.0, 1.0], 10.0), [3.0, 1.0, 1.0], call="open_loop_times([3, 1, 1], 10)")

@@ -197,12 +197,16 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 def _date(text: str, date_format: str | None, where: str) -> datetime:
     try:
         if date_format is not None:
-            return datetime.strptime(text, date_format)
-        iso = text.replace("/", "-")
-        return datetime.fromisoformat(f"{iso}-01" if len(iso) == 7 else iso)  # a month is its first day
+            found = datetime.strptime(text, date_format)
+        else:
+            iso = text.replace("/", "-").removesuffix("Z") + ("+00:00" if text.endswith("Z") else "")  # as Python 3.10 reads it
+            found = datetime.fromisoformat(f"{iso}-01" if len(iso) == 7 else iso)  # a month is its first day
     except ValueError:
         expected = date_format or "year-month-day; a date_format such as %d-%m-%y reads others"
         raise LessonError(f"{where}: {text!r} is not a date ({expected})") from None
+    if found.tzinfo is not None:  # with them the hours of a day would be another place's, or differ from row to row
+        raise LessonError(f"{where}: {text!r} has a time zone; write all dates in one, and leave it out")
+    return found
 
 
 def _begins_with_number(rows: list[tuple[int, list[str]]], place: int) -> bool:
