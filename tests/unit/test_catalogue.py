@@ -312,6 +312,7 @@ class TestFind:
         with pytest.raises(LessonError, match=f"cannot be fetched from here: get {place} from http") as error:
             catalogue.fetch(name)
         assert "\n" not in str(error.value)
+        (without_data / place).parent.mkdir(parents=True, exist_ok=True)
         (without_data / place).touch()
         assert catalogue.find(name) == without_data / place
 

@@ -15,6 +15,8 @@ Texts: tinyshakespeare. Reviews: imdb, nsmc, rt_polarity. Translations: multi30k
 Boxes: bccd (blood cells); read_voc and read_coco for any other set. Masks: camvid (11 classes). Style transfer: style_pictures.
 Drawn, with boxes and masks: scenes_with_boxes, scenes_with_masks, draw_scenes.
 News with summaries: bbc_news. Dialogues: chatterbot (always there), korean_chat, daily_dialog.
+Ratings: movielens (100k and 1m); people with known tastes are in utils.datasets.simulated_ratings.
+Speech: fsdd (spoken digits), spoken_digits (computed voices).
 Time series: seattle_weather, stocks, monthly_prices (always there); beijing_pm25, aapl, airline_passengers; from_csv.
 """
 
@@ -23,6 +25,7 @@ from utils.datasets.dialogues import DialogueData, chatterbot, daily_dialog, kor
 from utils.datasets.images import ImageData, Images, hold_out, nearest_mean_accuracy
 from utils.datasets.news import Article, NewsData, bbc_news
 from utils.datasets.pictures import cifar10, hymenoptera, mnist
+from utils.datasets.ratings import RatingData, movielens
 from utils.datasets.reviews import TextData, Texts, imdb, nsmc, rt_polarity
 from utils.datasets.scenes import draw_scenes, scenes_with_boxes, scenes_with_masks
 from utils.datasets.segmentation import camvid
@@ -38,18 +41,22 @@ from utils.datasets.series import (
     stocks,
 )
 from utils.datasets.sources import Source
+from utils.datasets.speech import Clips, SpeechData, fsdd, spoken_digits
 from utils.datasets.styles import StyleData, style_pictures
 from utils.datasets.texts import Text, tinyshakespeare
 
 __all__ = [
     "Article",
+    "Clips",
     "DialogueData",
     "ImageData",
     "Images",
     "NewsData",
     "PairData",
+    "RatingData",
     "Series",
     "Source",
+    "SpeechData",
     "StyleData",
     "Text",
     "TextData",
@@ -65,6 +72,7 @@ __all__ = [
     "daily_dialog",
     "draw_scenes",
     "from_csv",
+    "fsdd",
     "hold_out",
     "hymenoptera",
     "imdb",
@@ -72,6 +80,7 @@ __all__ = [
     "korean_english",
     "mnist",
     "monthly_prices",
+    "movielens",
     "multi30k",
     "nearest_mean_accuracy",
     "nsmc",
@@ -81,6 +90,7 @@ __all__ = [
     "scenes_with_boxes",
     "scenes_with_masks",
     "seattle_weather",
+    "spoken_digits",
     "stocks",
     "style_pictures",
     "tinyshakespeare",
