@@ -7,9 +7,9 @@ from projects.recommender_world import FILMS, PEOPLE, SEEN, world
 from project8_recommender import ranking
 from project8_recommender.data import CHOICE, NO_FILM, TEST, Histories, histories, hold_out, load, windows
 from project8_recommender.factors import fit_watched
-from project8_recommender.model import make_network
+from project8_recommender.model import TwoTower, make_network
 from project8_recommender.ranking import hit_and_gain, ranks, score
-from project8_recommender.train import prefixes
+from project8_recommender.train import next_film_loss, prefixes
 from utils.datasets.ratings import Ratings
 from utils.lesson import LessonError
 
@@ -66,6 +66,14 @@ class TestHistories:
         new = torch.tensor([True, False, False, False, False, False])
         history, following = prefixes(watched, most=3, new=new)
         assert (history != 1).all() and (following != 0).all() and len(following) == 7
+
+    def test_new_films_are_kept_from_the_two_towers(self, watched):
+        """Not even as films that were not watched: their own numbers get no gradient, and what they are like says nothing."""
+        torch.manual_seed(0)
+        new, model = torch.tensor([False, False, True, False, False, True]), TwoTower(torch.eye(6), width=4, left_out=0.0)
+        next_film_loss(model, prefixes(watched, most=3, new=new), new).backward()
+        for moved in (model.own.weight.grad, model.own_bias.weight.grad, model.tell.weight.grad.T, model.bias.weight.grad.T):
+            assert (moved[new] == 0).all() and (moved[~new] != 0).any(dim=1).all()
 
     def test_short_histories_are_refused(self):
         ratings = Ratings(torch.zeros(4, dtype=torch.long), torch.arange(4), torch.ones(4), torch.arange(4))
