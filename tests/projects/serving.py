@@ -6,7 +6,7 @@ import re
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -45,6 +45,36 @@ def png_header(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@contextlib.contextmanager
+def visits(browser, address: str, ready: str, refused: str = "(?!)") -> Iterator[Callable]:
+    """Yield a function that opens a page as one reader sees it: open_page("?lang=ko", viewport={...}) returns the tab.
+
+    Whatever the browser complains about in the end fails the test.
+
+    Args:
+        browser: Who opens it, unless open_page(browser=...) says otherwise.
+        address: Where it is, unless open_page(address=...) says otherwise.
+        ready: Selector of what is there when the page has come.
+        refused: Complaints with this in them are expected (a regular expression).
+    """
+    complaints, contexts = [], []
+
+    def open_page(query: str = "", browser=browser, address: str = address, **settings):
+        contexts.append(browser.new_context(**{"viewport": {"width": 1000, "height": 900}, "locale": "en-US", **settings}))
+        tab = contexts[-1].new_page()
+        tab.set_default_timeout(20_000)
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.goto(f"{address}/{query}")
+        tab.wait_for_selector(ready)
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [text for text in complaints if not re.search(refused, text)] == []
 
 
 def until(tab, expression: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import io
 import os
 import re
@@ -19,7 +18,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from projects.serving import check_both_languages_say_the_same, check_takes_nothing_from_elsewhere, encoded, serving, until
+from projects.serving import (
+    check_both_languages_say_the_same,
+    check_takes_nothing_from_elsewhere,
+    encoded,
+    serving,
+    until,
+    visits,
+)
 
 from project1_mnist import app as page
 from project1_mnist.data import mean_and_std, training_batches
@@ -247,22 +253,8 @@ class TestServer:
 @pytest.fixture
 def opened(browser, address):
     """Open the page as one reader sees it; whatever the browser complains about fails the test."""
-    complaints: list[str] = []
-    with contextlib.ExitStack() as cleanup:
-
-        def open_page(query: str = "", **settings):
-            context = browser.new_context(**{"viewport": {"width": 1000, "height": 900}, "locale": "en-US", **settings})
-            cleanup.callback(context.close)
-            tab = context.new_page()
-            tab.set_default_timeout(10_000)
-            tab.on("console", lambda message: complaints.append(message.text))
-            tab.on("pageerror", lambda error: complaints.append(str(error)))
-            tab.goto(f"{address}/{query}")
-            until(tab, "document.querySelector('#trained').textContent")
-            return tab
-
+    with visits(browser, address, ready="#trained:not(:empty)") as open_page:
         yield open_page
-    assert complaints == []
 
 
 def draw(tab, digit: int) -> None:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from projects.serving import check_both_languages_say_the_same, check_takes_nothing_from_elsewhere, encoded, png_header, serving
+from projects.serving import (
+    check_both_languages_say_the_same,
+    check_takes_nothing_from_elsewhere,
+    encoded,
+    png_header,
+    serving,
+    visits,
+)
 from torch import Tensor, nn
 
 from project2_cifar10 import app as page
@@ -172,22 +179,8 @@ class TestLimits:
 @pytest.fixture
 def opened(browser, address):
     """Open the page as one reader sees it; whatever the browser complains about, but for refused pictures, fails the test."""
-    complaints, contexts = [], []
-
-    def open_page(query: str = "", **settings):
-        contexts.append(browser.new_context(**{"viewport": {"width": 1000, "height": 900}, "locale": "en-US", **settings}))
-        tab = contexts[-1].new_page()
-        tab.set_default_timeout(10_000)
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.goto(f"{address}/{query}")
-        tab.wait_for_selector("#thumbnails button")
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [text for text in complaints if not re.search("status of 4(13|15|22)", text)] == []
+    with visits(browser, address, ready="#thumbnails button", refused="status of 4(13|15|22)") as open_page:
+        yield open_page
 
 
 def wait_for(tab, name: str) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from projects.sentiment_world import plain_judge
-from projects.serving import check_both_languages_say_the_same, check_takes_nothing_from_elsewhere, serving
+from projects.serving import check_both_languages_say_the_same, check_takes_nothing_from_elsewhere, serving, visits
 
 from project4_sentiment import app as page
 from project4_sentiment.words import HEAD, TAIL
@@ -142,22 +142,8 @@ class TestLimits:
 @pytest.fixture
 def opened(browser, address):
     """Open the page as one reader sees it; whatever the browser complains about, but for refused texts, fails the test."""
-    complaints, contexts = [], []
-
-    def open_page(query: str = "", **settings):
-        contexts.append(browser.new_context(**{"viewport": {"width": 1000, "height": 900}, "locale": "en-US", **settings}))
-        tab = contexts[-1].new_page()
-        tab.set_default_timeout(10_000)
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.goto(f"{address}/{query}")
-        tab.wait_for_selector("#trained:not(:empty)")
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    with visits(browser, address, ready="#trained:not(:empty)") as open_page:
+        yield open_page
 
 
 def judge_text(tab, text: str, verdict: str) -> None:

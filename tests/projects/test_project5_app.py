@@ -16,6 +16,7 @@ from projects.serving import (
     png_header,
     serving,
     until,
+    visits,
 )
 
 from project5_realtime_detection import app as page
@@ -215,22 +216,8 @@ def with_camera(launch, tmp_path_factory):
 @pytest.fixture
 def opened(address):
     """Open the page as one reader sees it; whatever the browser complains about, but for refused pictures, fails the test."""
-    complaints, contexts = [], []
-
-    def open_page(browser, query: str = "", address: str = address, **settings):
-        contexts.append(browser.new_context(**{"viewport": {"width": 1180, "height": 900}, "locale": "en-US", **settings}))
-        tab = contexts[-1].new_page()
-        tab.set_default_timeout(10_000)
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.goto(f"{address}/{query}")
-        tab.wait_for_selector("#known li")
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [text for text in complaints if not re.search("status of 4(13|15|22)|ERR_CONNECTION_REFUSED", text)] == []
+    with visits(None, address, ready="#known li", refused="status of 4(13|15|22)|ERR_CONNECTION_REFUSED") as open_page:
+        yield lambda browser, query="", **settings: open_page(query, browser, **settings)
 
 
 def start(tab) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from projects.recommender_world import MARKUP, plain_recommender
-from projects.serving import check_both_languages_say_the_same, check_takes_nothing_from_elsewhere, serving, until
+from projects.serving import check_both_languages_say_the_same, check_takes_nothing_from_elsewhere, serving, until, visits
 
 from project8_recommender import app as page
 from utils import paths, web
@@ -147,22 +147,8 @@ class TestLimits:
 @pytest.fixture
 def opened(browser, address):
     """Open the page as one reader sees it; whatever the browser complains about fails the test."""
-    complaints, contexts = [], []
-
-    def open_page(query: str = "", **settings):
-        contexts.append(browser.new_context(**{"viewport": {"width": 1000, "height": 900}, "locale": "en-US", **settings}))
-        tab = contexts[-1].new_page()
-        tab.set_default_timeout(10_000)
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.goto(f"{address}/{query}")
-        tab.wait_for_selector("#trained:not(:empty)")
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [text for text in complaints if "ERR_CONNECTION" not in text and "422" not in text] == []
+    with visits(browser, address, ready="#trained:not(:empty)", refused="ERR_CONNECTION|status of 422") as open_page:
+        yield open_page
 
 
 def rate(tab, title: str, stars: int) -> None:
