@@ -3,7 +3,7 @@
 import contextlib
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -78,6 +78,30 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict:
     if not isinstance(state, dict):
         raise LessonError(f"{paths.short(path)} holds a {type(state).__name__}, not a checkpoint")
     return state
+
+
+def load_facts(file: Path | None, default: Path, names: Sequence[str], command: str) -> tuple[Path, dict]:
+    """Load what a project has kept, and see that all it needs stands in it.
+
+    Args:
+        file: As the reader named it; None is `default`.
+        default: Where training puts it.
+        names: Keys that have to be there.
+        command: What trains it: "run mnist".
+
+    Returns:
+        Which file that is, and what is in it.
+
+    Raises:
+        LessonError: As for `load`; nothing has been trained yet; or a name is missing.
+    """
+    path = file or default
+    if file is None:
+        check(path.exists(), f"there is no trained network yet: run `python -m study {command}` first")
+    kept = load(path)
+    missing = [name for name in names if name not in kept]
+    check(not missing, f"{paths.short(path)} does not say its {', '.join(missing)}: train again with `python -m study {command}`")
+    return path, kept
 
 
 def save_model(path: Path, model: nn.Module, **about) -> None:

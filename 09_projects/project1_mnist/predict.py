@@ -37,13 +37,10 @@ def load_network(model: Path | None, device: torch.device) -> tuple[Net, dict]:
     Raises:
         LessonError: There is none, or it is another model's.
     """
-    path = model or paths.models("project1_mnist") / "model.pt"
-    if model is None:
-        check(path.exists(), "there is no trained network yet: run `python -m study run mnist` first")
+    facts = ("classes", "source", "accuracy")
+    path, about = checkpoint.load_facts(model, paths.models("project1_mnist") / "model.pt", facts, "run mnist")
     network = Net()
-    about = checkpoint.load_model(path, network, device)
-    missing = [name for name in ("classes", "source", "accuracy") if name not in about]
-    check(not missing, f"{paths.short(path)} does not say its {', '.join(missing)}: train again with `python -m study run mnist`")
+    checkpoint.load_model(path, network, device)
     mention("data", f"trained on {about['source']}; {about['accuracy']:.2%} right on its test set")
     return network.eval(), about
 

@@ -53,14 +53,7 @@ def load_network(model: Path | None, device: torch.device) -> tuple[nn.Module, d
     Raises:
         LessonError: There is none, or it is another model's.
     """
-    path = model or paths.models("project2_cifar10") / "model.pt"
-    if model is None:
-        check(path.exists(), "there is no trained network yet: run `python -m study run cifar10` first")
-    about = checkpoint.load(path)
-    missing = [name for name in FACTS if name not in about]
-    check(
-        not missing, f"{paths.short(path)} does not say its {', '.join(missing)}: train again with `python -m study run cifar10`"
-    )
+    path, about = checkpoint.load_facts(model, paths.models("project2_cifar10") / "model.pt", FACTS, "run cifar10")
     network = make_model(about["name"], classes=len(about["classes"]))
     about = checkpoint.load_model(path, network, device)
     about.setdefault("temperature", 1.0)

@@ -68,8 +68,8 @@ def save_own(path: Path, model: Llama, tokenizer: ByteBPE, source: str, numbers:
     checkpoint.save_model(path, model, tokenizer=written, shape=asdict(model.config), source=source, numbers=numbers)
 
 
-def load_own(file: Path, device: torch.device | str = "cpu") -> tuple[Llama, ByteBPE, dict]:
-    """Load what `save_own` has written.
+def load_own(file: Path | None, device: torch.device | str = "cpu") -> tuple[Llama, ByteBPE, dict]:
+    """Load what `save_own` has written; with None, where training puts it.
 
     Returns:
         The model, its tokenizer, and the facts that were saved with them: "shape", "source" and "numbers".
@@ -77,10 +77,7 @@ def load_own(file: Path, device: torch.device | str = "cpu") -> tuple[Llama, Byt
     Raises:
         LessonError: There is no such file, it is damaged, or it is another model's.
     """
-    check(file.exists(), f"{paths.short(file)} does not exist: {TRAIN_AGAIN}")
-    about = checkpoint.load(file)
-    missing = [name for name in FACTS if name not in about]
-    check(not missing, f"{paths.short(file)} does not say its {', '.join(missing)}: {TRAIN_AGAIN}")
+    file, about = checkpoint.load_facts(file, paths.models("project3_chatbot") / "model.pt", FACTS, "run chatbot")
     try:
         written = about["tokenizer"]
         tokenizer = ByteBPE(written["vocabulary"], [tuple(pair) for pair in written["merges"]], written["special"])

@@ -113,12 +113,7 @@ def load_network(file: Path | None, device: torch.device | str = "cpu") -> tuple
     Raises:
         LessonError: There is no such file, it is damaged, or it is another model's.
     """
-    path = file or paths.models("project4_sentiment") / "model.pt"
-    if file is None:
-        check(path.exists(), "there is no trained network yet: run `python -m study run sentiment` first")
-    about = checkpoint.load(path)
-    missing = [name for name in FACTS if name not in about]
-    check(not missing, f"{paths.short(path)} does not say its {', '.join(missing)}: {TRAIN_AGAIN}")
+    path, about = checkpoint.load_facts(file, paths.models("project4_sentiment") / "model.pt", FACTS, "run sentiment")
     try:
         shape, lexicon = Shape(*about["shape"]), Lexicon(about["pieces"])
         model = ReviewClassifier(shape)

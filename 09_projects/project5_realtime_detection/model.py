@@ -208,12 +208,7 @@ def load_network(file: Path | None = None, device: torch.device | str = "cpu") -
     Raises:
         LessonError: There is no such file, it is damaged, or it is another model's.
     """
-    path = file or default_file()
-    if file is None:
-        check(path.exists(), "there is no trained network yet: run `python -m study run detection` first")
-    about = checkpoint.load(path)
-    missing = [name for name in FACTS if name not in about]
-    check(not missing, f"{paths.short(path)} does not say its {', '.join(missing)}: {TRAIN_AGAIN}")
+    path, about = checkpoint.load_facts(file, default_file(), FACTS, "run detection")
     classes, side = about["classes"], about["side"]
     named = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
     check(named, f"{paths.short(path)} does not name its classes: {TRAIN_AGAIN}")

@@ -123,9 +123,7 @@ def load_forecaster(path: Path, device: torch.device | str = "cpu") -> tuple[For
     Raises:
         LessonError: There is no such file, it is damaged, or it is another model's.
     """
-    about = checkpoint.load(path)
-    missing = [name for name in FACTS if name not in about]
-    check(not missing, f"{paths.short(path)} does not say its {', '.join(missing)}: {TRAIN_AGAIN}")
+    about = checkpoint.load_facts(path, path, FACTS, "run project7")[1]
     try:
         plan = Plan(**about["plan"])
         networks = [(kind, make_network(kind, about["inputs"], plan, about["hidden"])) for kind in about["kinds"]]

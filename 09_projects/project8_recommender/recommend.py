@@ -161,13 +161,7 @@ def load_saved(file: Path | None) -> dict:
     Raises:
         LessonError: There is no such file, it is damaged, or something else.
     """
-    path = file or paths.models("project8_recommender") / "model.pt"
-    if file is None:
-        check(path.exists(), "nothing has been trained yet: run `python -m study run recommender` first")
-    saved = checkpoint.load(path)
-    missing = [name for name in FACTS if name not in saved]
-    check(not missing, f"{paths.short(path)} does not say its {', '.join(missing)}: {TRAIN_AGAIN}")
-    return saved
+    return checkpoint.load_facts(file, paths.models("project8_recommender") / "model.pt", FACTS, "run recommender")[1]
 
 
 def load_recommender(file: Path | None) -> tuple[Recommender, dict]:

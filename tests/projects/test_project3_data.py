@@ -215,8 +215,10 @@ class TestModel:
             load_own(path)
 
     def test_missing_and_truncated(self, tokenizer, tmp_path):
-        with pytest.raises(LessonError, match="study run chatbot"):
+        with pytest.raises(LessonError, match="model.pt does not exist"):
             load_own(tmp_path / "model.pt")
+        with pytest.raises(LessonError, match="study run chatbot"):
+            load_own(None)
         path = tmp_path / "cut.pt"
         save_own(path, make_model(len(tokenizer), 32, 1), tokenizer, "toy", {})
         path.write_bytes(path.read_bytes()[:1000])

@@ -103,7 +103,7 @@ class TestFile:
         assert again.titles_ko == plain.titles_ko and again.genres == plain.genres
 
     def test_says_to_train_first(self):
-        with pytest.raises(LessonError, match="nothing has been trained yet: run `python -m study run recommender` first"):
+        with pytest.raises(LessonError, match="there is no trained network yet: run `python -m study run recommender` first"):
             load_recommender(None)
 
     def test_damaged_or_other_files(self, path):

@@ -298,3 +298,25 @@ class TestAlone:
         with pytest.raises(OSError, match="inside"), alone(tmp_path / "models"):
             raise OSError("inside")
         holder()
+
+
+class TestFacts:
+    def test_the_default_unless_a_file_is_named(self, tmp_path):
+        checkpoint.save(tmp_path / "default.pt", {"source": "ours"})
+        checkpoint.save(tmp_path / "other.pt", {"source": "theirs"})
+        for named, file, source in ((None, "default.pt", "ours"), (tmp_path / "other.pt", "other.pt", "theirs")):
+            assert checkpoint.load_facts(named, tmp_path / "default.pt", ["source"], "run x") == (
+                tmp_path / file,
+                {"source": source},
+            )
+
+    def test_nothing_trained_yet(self, tmp_path):
+        with pytest.raises(LessonError, match="no trained network yet: run `python -m study run x` first"):
+            checkpoint.load_facts(None, tmp_path / "model.pt", [], "run x")
+
+    def test_what_is_not_said(self, tmp_path):
+        checkpoint.save(tmp_path / "model.pt", {"source": "ours"})
+        with pytest.raises(
+            LessonError, match=r"model.pt does not say its shape, classes: train again with `python -m study run x`"
+        ):
+            checkpoint.load_facts(None, tmp_path / "model.pt", ["shape", "source", "classes"], "run x")
