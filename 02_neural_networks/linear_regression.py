@@ -10,7 +10,8 @@ You will
   2. fit it three ways that agree step for step: by hand, by autograd, by nn.Linear with SGD; and by the closed form
   3. meet the warning everyone meets, and a model that learns nothing but the mean
   4. measure what the scale of the features costs: the condition number
-  5. compare SGD, momentum and Adam, each with a learning rate of its own that the validation patients chose
+  5. compare SGD, momentum (a step goes on with 0.9 of the last) and Adam (each weight's step is divided by the usual size of
+     its gradient), each with a learning rate of its own that the validation patients chose
   6. predict patients that were used for nothing else, against the mean
 
 Before     01_basics/autograd.py, 01_basics/basic_nn.py
@@ -145,9 +146,8 @@ def measure_scale(x: Tensor, y: Tensor, steps: int) -> dict[str, tuple[float, Te
     centred, scaled = x - x.mean(dim=0), standardize(x, by=x)
     turned = scaled @ torch.linalg.eigh(scaled.T @ scaled).eigenvectors  # (n, features): sums of features, uncorrelated
     whitened = standardize(turned, by=turned)
-    versions = {"as measured": x, "centred": centred, "standardized": scaled, "decorrelated": whitened}
     found = {}
-    for name, version in versions.items():
+    for name, version in {"as measured": x, "centred": centred, "standardized": scaled, "decorrelated": whitened}.items():
         ones = F.pad(version, (0, 1), value=1.0)
         curvatures = torch.linalg.eigvalsh(2 * ones.T @ ones / len(x))  # of the loss: the Hessian's eigenvalues, rising
         condition = (curvatures[-1] / curvatures[0]).item()

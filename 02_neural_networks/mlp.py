@@ -10,7 +10,7 @@ You will
   2. train the stack without autograd, and find every weight after every step equal to autograd's
   3. meet the error everyone meets when building an nn.Module
   4. make it wider and deeper, several times each, and see what that is worth
-  5. train it well: warped digits, AdamW, a schedule; then look once at digits it never saw
+  5. train it well: warped digits, AdamW (Adam that shrinks weights a little), a schedule; then look once at digits it never saw
 
 Before     01_basics/basic_nn.py
 Run        python -m study run mlp                 (about 26 s on one CPU core, after importing torch)
@@ -172,7 +172,7 @@ def compare_sizes(train_set: Data, validation: Data, steps: int, networks: int, 
         found[hidden] = torch.tensor([right(hidden, best, seed + 1 + i) for i in range(networks)])
         count = sum(parameter.numel() for parameter in mlp([28 * 28, *hidden, 10], seed).parameters())
         told = f"{found[hidden].mean():.3f} ± {found[hidden].std(correction=0):.3f}  (lr {best:g})"
-        print(f"   {len(hidden)} of {max(hidden, default=0):<3} {count:7,}  {told}")
+        print(f"   {f'{len(hidden)} of {hidden[0]}' if hidden else 'none':8} {count:7,}  {told}")
     return found
 
 

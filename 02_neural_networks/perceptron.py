@@ -191,7 +191,7 @@ def draw_figures(x: Tensor, labels: Tensor, counted: Tensor, line: Tensor, right
         colour = plt.cm.viridis_r(i / len(lines)) if i < len(lines) else "black"
         plane.axline((foot * a, foot * b), (foot * a - b, foot * b + a), color=colour, linewidth=1 if i < len(lines) else 3)
     title = label("the line after each mistake, the last is black", "실수할 때마다의 직선, 마지막은 검정")
-    plane.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", title=title)
+    plane.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal", xlabel="input 1", ylabel="input 2", title=title)
     bounds.scatter(counted[:, 1], counted[:, 0], marker="o", label=label("γ of the known plane", "알고 있는 평면의 γ"))
     bounds.scatter(counted[:, 2], counted[:, 0], marker="x", label=label("the widest γ", "가장 넓은 γ"))
     limits = [1, 2 * counted.max().item()]

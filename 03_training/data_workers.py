@@ -217,7 +217,8 @@ def main(workers: int = 2, passes: int = 20, seed: int = 0) -> dict[str, float]:
         cost = measure_cost(path, workers, passes)
     message = meet_missing_guard()
     told = [line.strip() for line in message if line.strip()]
-    print("4. " + "\n   ".join(told[-10:]))
+    start = next((i for i, line in enumerate(told) if line.startswith("An attempt")), -10)  # above it stands a traceback
+    print("4. " + "\n   ".join(told[start:]))
     print("   read: the new process runs this file from its top, and would start a process itself: put that under a main guard")
     told = ", ".join(f"{name} {value:.3g} µs" for name, value in cost.items() if name != "workers_start")
     print(f"5. a row costs: {told}; starting {workers} workers took {cost.get('workers_start', 0):.0f} ms")

@@ -14,7 +14,7 @@ You will
 
 Before     03_training/training_loop.py
 Run        python -m study run experiment_tracking   (about 9 s on one CPU core; 25 s with W&B and MLflow)
-You see    the same curve from every file; the sweep's table; accuracy 0.91, the nearest mean image 0.84; sweep.png
+You see    the same curve from every file; the sweep's table; accuracy 0.92, the nearest mean image 0.83; sweep.png
 Try next   --rates 0.05 0.2 1: one of them is too large. First guess what its line in the table will say, then look
 Theory     notes/en/03_training.md · notes/ko/03_training.md
 Practise   python -m study check 03

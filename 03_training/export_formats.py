@@ -1,19 +1,19 @@
 """Formats and runtimes · 파일 형식과 런타임
 
-One trained network as files for five runtimes: which of them give the same answers, how large they are, how long they take, and
-what a file may do to the one who loads it. The answers are compared first; only then is time worth measuring.
-학습한 신경망 하나를 런타임 다섯 가지용 파일로 만든다. 답이 같은지, 파일이 얼마나 큰지, 얼마나 걸리는지, 그리고 파일이 읽는 사람의
-컴퓨터에서 무엇을 할 수 있는지 본다. 먼저 답을 비교하고, 시간은 그다음에 잰다.
+One trained network as files for several runtimes, the programs that compute it: whether they give the same answers, how large the
+files are, how long it takes, and what a file may do to whoever loads it. Answers come first; only then is time worth measuring.
+학습한 신경망 하나를 여러 런타임(신경망을 계산하는 프로그램)용 파일로 만든다. 답이 같은지, 파일이 얼마나 큰지, 얼마나 걸리는지,
+그리고 파일이 읽는 사람의 컴퓨터에서 무엇을 할 수 있는지 본다. 먼저 답을 비교하고, 시간은 그다음에 잰다.
 
 You will
   1. multiply in 8 bits, with inputs scaled as they come: dynamic quantisation, equal to PyTorch's deprecated one
   2. meet the error everyone meets with a quantised network
   3. write the network for torch.export, torch.compile, AOTInductor and ONNX Runtime, and in int8
-  4. read one table: how far off, how many answers differ, size, milliseconds as ratios within one run, and what may run code
+  4. read one table: size, how far off, how many answers differ, milliseconds as ratios within one run, and what may run code
 
 Before     03_training/export_graph.py, 03_training/speed_and_memory.py
 Run        python -m study run export_formats      (about 35 s on one CPU core, 25 of them compiling; --no-compiled: 9 s)
-You see    seven runtimes that give the same answers; a quarter of the size in int8; a file of machine code, three with pickles
+You see    seven ways to compute the same answers; a quarter of the size in int8; a file of machine code, three with pickles
 Try next   --width 64: a network eight times as narrow. First guess which runtimes lose their lead; then look
 Theory     notes/en/03_training.md · notes/ko/03_training.md
 Practise   python -m study check 03

@@ -13,7 +13,7 @@ You will
 
 Before     03_training/optimizers.py
 Run        python -m study run lr_scheduling       (about 12 s on one CPU core, after importing torch)
-You see    validation loss 0.160 at the best constant rate, 0.100 to 0.118 with schedules, 0.258 if one never steps; schedules.png
+You see    validation loss 0.160 at the best constant rate, 0.100 to 0.111 with schedules, 0.345 if one never steps; schedules.png
 Try next   --batch-size 128: eight times as many digits in a step. First guess what is left of the schedules' advantage; then look
 Theory     notes/en/03_training.md · notes/ko/03_training.md
 Practise   python -m study check 03

@@ -1,20 +1,18 @@
 """Serving a model · 모델 서빙
 
-A server computes for many people at once. What arrives together is computed together, since a large network takes hardly longer
-for eight questions than for one; what is too much is refused in a sentence, because a queue without an end helps nobody.
-서버는 여러 사람의 요청을 동시에 처리한다. 함께 도착한 요청은 함께 계산한다. 큰 신경망은 여덟 개를 물어도 하나일 때보다 별로 오래
-걸리지 않기 때문이다. 감당할 수 없는 요청은 한 문장으로 거절한다. 끝없이 늘어나는 줄은 누구에게도 도움이 되지 않는다.
+A service puts a network where others can ask it. It computes together what arrives together, refuses in a sentence what is no
+picture, too large or too much, says whether it lives and whether it is ready, and loses nothing that it has accepted.
+서비스는 다른 사람이 물어볼 수 있는 곳에 신경망을 둔다. 함께 도착한 요청은 함께 계산하고, 그림이 아니거나 너무 크거나 너무 많은
+요청은 한 문장으로 거절한다. 살아 있는지, 받을 준비가 되었는지 알리고, 끝낼 때도 이미 받은 요청은 하나도 버리지 않는다.
 
 You will
-  1. measure what a batch saves, and for which networks
-  2. make the mistake everyone makes in asynchronous code: compute in the event loop, and all others wait
-  3. build a service around utils/batching.py: health, readiness, limits on size, number and time, and an orderly end
-  4. ask it at random moments, whether it has answered or not: p50, p99 and answers a second, with and without batching
-  5. stop it in the middle, and see that nothing it had accepted is lost
+  1. build a service around utils/batching.py: health, readiness, limits on size, number and time; and run into the limits
+  2. ask it at random moments, whether it has answered or not: what half of the people wait at most (p50), and 99 in 100 (p99)
+  3. stop it in the middle, and see that nothing it had accepted is lost
 
-Before     03_training/export_formats.py
-Run        python -m study run serving             (about 15 s on one CPU core, after importing torch)
-You see    at twice the load that one by one can bear: p50 of 0.2 s in batches, all answered; else 1.5 s, and half of them refused
+Before     03_training/request_batching.py
+Run        python -m study run serving             (about 30 s on one CPU core, after importing torch)
+You see    at twice the load that one by one can bear: p50 of 0.05 s in batches; else 0.8 s, and half of the people refused
 Try next   --wait-ms 50: batches have time to fill. First guess what that does to p50 at little load and at much; then look
 Theory     notes/en/03_training.md · notes/ko/03_training.md
 Practise   python -m study check 03
@@ -22,7 +20,6 @@ Practise   python -m study check 03
 
 import asyncio
 import contextlib
-import statistics
 import time
 from collections.abc import AsyncIterator
 
@@ -36,6 +33,7 @@ from utils.lesson import LessonError, check, run
 
 Answer = tuple[float, int, dict]  # seconds since the question was due, HTTP status, what was said
 SIDE = 28
+MOST_QUESTIONS = 1500  # in a load: a fast network would be asked more than one process can ask
 TIMEOUT = 2.0  # seconds; who has waited longer has gone
 
 
@@ -57,40 +55,7 @@ def train(network: nn.Module, pictures: Tensor, labels: Tensor, steps: int, lr: 
         optimizer.step()
 
 
-# %% 1. What a batch saves
-@torch.inference_mode()
-def milliseconds_each(model: nn.Module, sizes: list[int], rounds: int = 15) -> list[float]:
-    """Return for each batch size the median milliseconds for one of its pictures."""
-    found = []
-    for size in sizes:
-        x, seconds = torch.zeros(size, 1, SIDE, SIDE), []
-        for _ in range(rounds):
-            started = time.perf_counter()
-            model(x)
-            seconds.append(time.perf_counter() - started)
-        found.append(1000 * statistics.median(seconds) / size)
-    return found
-
-
-# %% 2. The mistake everyone makes
-async def others_wait(in_a_thread: bool, seconds: float) -> float:
-    """Answer one question that takes `seconds`; return how long everything else in the event loop stands still."""
-
-    async def handler() -> None:
-        if in_a_thread:
-            await asyncio.to_thread(time.sleep, seconds)
-        else:
-            time.sleep(seconds)  # as model(x) would, without an await: the loop comes to nothing else
-
-    started = time.perf_counter()
-    busy = asyncio.create_task(handler())
-    await asyncio.sleep(0.001)  # somebody else, who has next to nothing to do
-    waited = time.perf_counter() - started
-    await busy
-    return waited
-
-
-# %% 3. A service
+# %% 1. A service
 def create_app(batcher: Batcher):
     """Make the application: POST /predict takes 784 bytes, GET /health says that it lives, GET /ready whether to send people."""
     from fastapi import FastAPI, Request
@@ -140,7 +105,31 @@ def create_app(batcher: Batcher):
     return app
 
 
-# %% 4. Under load
+async def meet_limits(model: nn.Module) -> dict[str, int]:
+    """Send what a service should not answer, read its sentences, and return the HTTP status of each."""
+    app, found = create_app(Batcher(model, most=1, wait=0.0, waiting=2)), {}
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        for name, size in (("one picture", SIDE * SIDE), ("half of one", SIDE * SIDE // 2), ("ten of them", 10 * SIDE * SIDE)):
+            response = await client.post("/predict", content=bytes(size))
+            found[name] = response.status_code
+            print(f"1. {name}: {response.status_code}, {response.json().get('error', 'an answer')}")
+        crowd = await asyncio.gather(*(client.post("/predict", content=bytes(SIDE * SIDE)) for _ in range(20)))
+        refused = [response for response in crowd if response.status_code != 200]
+        found["twenty at once"] = max(response.status_code for response in crowd)
+        print(f"   twenty at once: {len(refused)} are refused with {found['twenty at once']}, {refused[0].json()['error']}")
+    return found
+
+
+# %% 2. Under load
+async def answered_a_second(model: nn.Module, questions: int = 50) -> float:
+    """Return how many questions a second the service answers one by one, all of them asked at once."""
+    app = create_app(Batcher(model, most=1, wait=0.0, waiting=questions))
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        started = time.perf_counter()
+        await asyncio.gather(*(client.post("/predict", content=bytes(SIDE * SIDE)) for _ in range(questions)))
+        return questions / (time.perf_counter() - started)
+
+
 async def ask_at_random(client, bodies: list[bytes], rate: float, seed: int) -> list[Answer]:
     """Ask `rate` times a second on average, at random moments, whether earlier questions are answered or not (open loop).
 
@@ -158,13 +147,17 @@ async def ask_at_random(client, bodies: list[bytes], rate: float, seed: int) -> 
     return await asyncio.gather(*map(ask, gaps.cumsum(0).tolist(), bodies))
 
 
-async def under_load(batcher: Batcher, bodies: list[bytes], rate: float, seed: int) -> tuple[list[Answer], float]:
-    """Start a service, ask it, and stop it; return the answers and the seconds they took. No network: HTTP in one process."""
+def client_of(app):
+    """Return a client that speaks HTTP to an application in this process, without a network."""
     import httpx
 
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://digits")
+
+
+async def under_load(batcher: Batcher, bodies: list[bytes], rate: float, seed: int) -> tuple[list[Answer], float]:
+    """Start a service, ask it, and stop it; return the answers and the seconds they took."""
     app = create_app(batcher)
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://digits")
-    async with app.router.lifespan_context(app), client:
+    async with app.router.lifespan_context(app), client_of(app) as client:
         started = time.perf_counter()
         answers = await ask_at_random(client, bodies, rate, seed)
         return answers, time.perf_counter() - started
@@ -178,7 +171,7 @@ def summary(answers: list[Answer], seconds: float) -> dict[str, float]:
     return {"p50": p50, "p99": p99, "a_second": (1 - refused) * len(answers) / seconds, "refused": refused}
 
 
-# %% 5. An orderly end
+# %% 3. An orderly end
 async def stop_in_the_middle(model: nn.Module, pictures: Tensor) -> int:
     """Ask many questions at once, and end the service at once; return how many were answered all the same."""
     batcher = Batcher(model, most=4, wait=0.0, waiting=len(pictures))
@@ -202,7 +195,7 @@ def main(
         most: Pictures in a batch.
         wait_ms: How long the first question waits for others.
         waiting: Questions that may wait.
-        seconds: How long each load lasts.
+        seconds: How long each load lasts, at most.
         port: Serve here afterwards, until Ctrl-C; 0: do not.
         source: Digits from: auto (MNIST if it is there, else the sample), real, sample.
         seed: Seed of weights, digits and moments.
@@ -211,32 +204,28 @@ def main(
     digits = mnist(source)
     data, test = ((part.images / 255, part.labels) for part in (digits.train, digits.test[:1000]))
     torch.manual_seed(seed)
-    network, filters = make_network(width), nn.Sequential(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3))
+    network = make_network(width)
     train(network, *data, steps, lr=0.1, seed=seed)
     own = network(test[0]).argmax(dim=1)  # (n,)
     results = {"accuracy": (own == test[1]).float().mean().item(), "baseline": nearest_mean_accuracy(digits.train, digits.test)}
     check(results["accuracy"] > max(0.1, results["baseline"]), f"{results['accuracy']:.1%} right: more --steps?")
-    sizes, each, other = [1, 4, 16, 32], {}, 0
-    for name, model in (("linear", network), ("convolutions", filters)):
-        each[name] = milliseconds_each(model, sizes)
-        print(f"1. {name}, ms a picture: " + ", ".join(f"{ms:.2f} in {n}" for ms, n in zip(each[name], sizes, strict=True)))
-    results |= {f"saved_{name}": found[0] / found[-1] for name, found in each.items()}
-    loop, thread = (asyncio.run(others_wait(in_a_thread, 0.3)) for in_a_thread in (False, True))
-    print(f"2. during 0.3 s of computing others wait {loop:.3f} s; when it is in a thread, {thread:.3f} s")
+    statuses = asyncio.run(meet_limits(network))
+    check(list(statuses.values()) == [200, 422, 413, 503], f"the limits answer with {statuses}")
+    capacity, other = asyncio.run(answered_a_second(network)), 0
     for load, share in (("little", 0.5), ("much", 2.0)):
-        rate = share * 1000 / each["linear"][0]  # in units of what could be answered one by one
-        rows = torch.arange(int(rate * seconds) + 1) % len(own)
+        rate = share * capacity  # in units of what can be answered one by one
+        rows = torch.arange(min(int(rate * seconds), MOST_QUESTIONS) + 1) % len(own)
         bodies = [(test[0][row] * 255).round().to(torch.uint8).numpy().tobytes() for row in rows]
         for name, largest, wait in (("single", 1, 0.0), ("batches", most, wait_ms / 1000)):
             answers, took = asyncio.run(under_load(Batcher(network, largest, wait, waiting), bodies, rate, seed))
             found = summary(answers, took)
             told = f"p50 {found['p50']:4.0f} ms, p99 {found['p99']:4.0f} ms, {found['a_second']:4.0f} answers a second"
-            print(f"4. {rate:4.0f} questions a second, {name:7}: {told}, {found['refused']:4.0%} refused")
+            print(f"2. {rate:4.0f} questions a second, {name:7}: {told}, {found['refused']:4.0%} refused")
             results |= {f"{key}_{load}_{name}": value for key, value in found.items()}
             served = [(said["digit"], row) for (_, status, said), row in zip(answers, rows, strict=True) if status == 200]
             other += sum(digit != own[row].item() for digit, row in served)
     accepted = asyncio.run(stop_in_the_middle(network, test[0][:40]))
-    print(f"5. stopped with 40 questions in the queue: {accepted} were answered")
+    print(f"3. stopped with 40 questions in the queue: {accepted} were answered")
     check(other == 0 == 40 - accepted, f"{other} answers are another one's, {40 - accepted} questions accepted and forgotten")
     if port:
         from utils.web import listen, serve

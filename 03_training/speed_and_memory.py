@@ -14,7 +14,7 @@ You will
 
 Before     03_training/training_loop.py, 03_training/data_loading.py
 Run        python -m study run speed_and_memory    (about 26 s on one CPU core, 16 of them compiling; again about 12 s)
-You see    three quarters of a step are convolution; bf16 takes 0.7 of the time here, checkpointing 1.3; step.png, trace_*.json
+You see    mostly convolution; bf16 takes 0.7 of the time (9 on a CPU without it), checkpointing 1.3; step.png, trace_*.json
 Try next   --channels 4: an eighth of the width. First guess which trick changes sides, from help to harm; then look
 Theory     notes/en/03_training.md · notes/ko/03_training.md
 Practise   python -m study check 03

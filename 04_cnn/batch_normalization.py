@@ -14,7 +14,7 @@ You will
 
 Before     04_cnn/conv_layers.py
 Run        python -m study run batch_normalization  (about 29 s on one CPU core, after importing torch)
-You see    0.96 right with it, 0.31 without, each at its best rate; 0.09 if eval() is forgotten on single pictures
+You see    0.96 right with it, about 0.3 without, each at its best rate; 0.1, chance, if eval() is forgotten on single pictures
 Try next   --depth 4: first guess how much of the difference is left; then look at learning_rates.png
 Theory     notes/en/04_cnn.md · notes/ko/04_cnn.md
 Practise   python -m study check 04

@@ -321,7 +321,7 @@ def draw_episode(
         generator: For all random numbers.
 
     Returns:
-        The classes (ways,), and indices into labels: support (ways, shots) and query (ways, queries), row i of class i. No index
-        is in both.
+        The classes (ways,) in random order, and indices into labels: support (ways, shots) and query (ways, queries), row i of
+        class i. No index is in both.
     """
     raise NotImplementedError  # TODO

@@ -12,7 +12,7 @@ You will
   4. train it for longer with the same loop, and look once at all test pictures
   5. make the mistake that no message tells: measuring in training mode
 
-Before     04_cnn/conv_layers.py
+Before     04_cnn/batch_normalization.py
 Run        python -m study run image_classification (about 40 s on one CPU core, after importing torch)
 You see    0.70 right on pictures never seen, nearest mean 0.23; what each ingredient buys, and one that costs; ablation.png
 Try next   --data mnist: digits. First guess which ingredients still matter, and what shuffled and moved pixels cost; then look

@@ -216,7 +216,7 @@ def draw_figure(found: dict[str, dict[str, Tensor]]) -> None:
             errors = methods[method][1].mean(dim=0)  # (horizon,)
             axis.plot([str(k + 1) for k in range(len(errors))], errors, "--" if method.startswith(NAIVE) else "o-", label=method)
         axis.set(xlabel=label("steps ahead", "몇 걸음 앞"), ylabel=label("mean absolute error", "평균 절대 오차"), title=name)
-    axes[0, 0].legend(fontsize="small")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     save_figure(figure, __file__, "forecasting")
 
 

@@ -13,7 +13,7 @@ You will
 
 Before     05_rnn/lstm_gru.py
 Run        python -m study run gates               (about 17 s on one CPU core, after importing torch)
-You see    depths right in 99.9 % (last 6 characters alone: 49 %), a cell that counts; gates.png, lengths.png
+You see    over 99 % of the depths right (last 6 characters alone: 49 %), a cell that counts; gates.png, lengths.png
 Try next   --length 12: train on short strings. First guess what becomes of the unit that counts, then look
 Theory     notes/en/05_rnn.md · notes/ko/05_rnn.md
 Practise   python -m study check 05

@@ -180,7 +180,7 @@ def draw_figures(found: dict, fan: Tensor, last: Tensor, truth: Tensor, share: f
     axis.plot(days, fan[:, 2], color="tab:blue", label=label("median", "중앙값"))
     axis.plot(torch.arange(1 - len(last), 1), last, "k.-", label=label("known", "알고 있는 값"))
     axis.plot(days, truth, "k.:", label=label("what came", "실제로 온 값"))
-    axis.set(xlabel=label("days", "일"), ylabel="°C")
+    axis.set(xlabel=label("days", "일"), ylabel="°C", xticks=range(-12, HORIZON + 1, 2))
     axis.legend()
     save_figure(figure, __file__, "fan")
 
@@ -200,7 +200,7 @@ def main(steps: int = 150, lr: float = 0.01, memory: int = 100, seeds: int = 3, 
     data = load()
     _, y, later = data
     off = minimise_pinball(y[:500], LEVELS)
-    print(f"1. the constants that minimise the pinball loss are within {off:.2f} °C of the quantiles")
+    print(f"1. the constants that minimise the pinball loss are within {off:.3f} °C of the quantiles")
     meet_error(y)
     known, end = len(y) - 2 * YEAR, len(y) - HORIZON
     year3, year4 = torch.arange(known - 1, known + YEAR - HORIZON), torch.arange(known + YEAR - 1, end)

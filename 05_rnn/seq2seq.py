@@ -184,14 +184,14 @@ def try_everything(decode: Callable, state: Tensor, vocabulary: int, longest: in
 
 
 def compare_widths(model: Translator, data: Pairs, widths: list[int], alpha: float) -> dict[int, list[float]]:
-    """By width: the share of numbers that are right, the mean log-probability, and how many symbols too long on average."""
+    """By width: the share of numbers that are right, the mean log-probability, and by how many symbols the length is off."""
     found, longest, states = {}, data.target.shape[1] - 1, model.encode(data.source, data.lengths).detach()  # (1, n, hidden)
     right = [[symbol for symbol in row if symbol != PAD] for row in data.target[:, 1:].tolist()]
     for width in widths:
         answers = [beam_search(model.decode, states[:, [i]], width, longest, alpha) for i in range(len(right))]
         rows = [(ours == its, score, len(ours) - len(its)) for (ours, score), its in zip(answers, right, strict=True)]
         found[width] = torch.tensor(rows, dtype=torch.float64).mean(dim=0).tolist()
-        told = "4. beam of {:2}, alpha {:g}: {:.3f} right, log-probability {:.3f}, {:+.2f} too long"
+        told = "4. beam of {:2}, alpha {:g}: {:.3f} right, log-probability {:.3f}, length off by {:+.2f}"
         print(told.format(width, alpha, *found[width]))
     return found
 

@@ -185,7 +185,7 @@ def baselines(data: list[Sentence], test: list[Sentence], vocabulary: dict[str, 
 
 
 def draw_figure(cuts: dict[str, list[list[Sentence]]], found: dict[str, float]) -> None:
-    """Draw ten batches of both kinds, and what was right."""
+    """Draw twelve batches of both kinds, and what was right."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), layout="constrained")

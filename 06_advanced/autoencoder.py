@@ -237,10 +237,10 @@ def main(
             results[f"{kind}_{size}"] = sum(errors) / count
             print(f"   {kind:5} " + ", ".join(f"{error:.4f}" for error in errors))
     draw({name: rows[name] for name in ("original", "PCA", "dense", "conv")}, "restored")
-    results["lost_digits"], results["lost_shuffled"] = restore_shuffled(model, test, seed)
     errors, pictures = denoise(known, test, fitted, 8 * width, noise, steps, seed)
     results |= {f"denoised_{name}": error for name, error in errors.items()}
     draw(pictures, "denoised")
+    results["lost_digits"], results["lost_shuffled"] = restore_shuffled(model, test, seed)
     ratio = results[f"dense_{width}"] / results[f"pca_{width}"]
     check(ratio < 0.95, f"the dense autoencoder's error is {ratio:.2f} of PCA's: more --steps, or a smaller --width?")
     return results

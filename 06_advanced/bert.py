@@ -186,8 +186,7 @@ def pretrain(model: Encoder, data: Tensor, steps: int, share: float, lr: float, 
 @torch.no_grad()
 def measure(model: Encoder, inputs: Tensor, ids: Tensor, chosen: Tensor) -> tuple[float, float]:
     """Return loss and accuracy at the chosen places."""
-    device = model.bias.device
-    logits = model(inputs.to(device), (ids > 0).to(device), chosen.to(device)).cpu()
+    logits = model(*(part.to(model.bias.device) for part in (inputs, ids > 0, chosen))).cpu()
     return F.cross_entropy(logits, ids[chosen]).item(), (logits.argmax(dim=1) == ids[chosen]).float().mean().item()
 
 
@@ -233,12 +232,13 @@ def main(
     results["hidden"] = (inputs == MASK).sum().item() / chosen.sum().item()
     print(f"3. {chosen.sum()} to guess, {results['hidden']:.2f} hidden:", tokenizer.text(inputs[0][inputs[0] > 0].tolist()))
     losses = count_baselines((mask_tokens(data, 0.15, tokens, draw)[0], data), (inputs, held_out, chosen), tokens)
-    for name, everywhere in (("loss_everywhere", True), ("loss", False)):
+    print("4. loss at chosen words: frequencies {unigram:.3f}, both neighbours counted {neighbours:.3f}".format(**losses))
+    for name, places in (("loss_everywhere", "all"), ("loss", "chosen")):
         model = Encoder(tokens, width, 2, 4, seed).to(where)
-        pretrain(model, data, steps, share, lr, seed, everywhere)
+        pretrain(model, data, steps, share, lr, seed, everywhere=(places == "all"))
         losses[name], accuracy = measure(model, inputs, held_out, chosen)
         at_all = measure(model, inputs, held_out, held_out >= len(SPECIAL))[0]
-        print(f"5. {name} {losses[name]:.3f} at chosen words, {at_all:.3f} at all words, most of which stand there to be copied")
+        print(f"5. trained at {places} words: loss {losses[name]:.3f} at chosen ones, {at_all:.3f} at all, most of them copied")
         results |= {name: losses[name], f"{name}_at_all_words": at_all, "accuracy": accuracy}
     fill_in(model, tokenizer, BLANKS)
     results |= {"baseline": losses["unigram"], "neighbours": losses["neighbours"]}

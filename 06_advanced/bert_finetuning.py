@@ -221,11 +221,11 @@ def main(
         tokenizer, told, pool = WordPiece(vocabulary(), uncased=False), opinions(6000, seed, 1), opinions(1000, seed + 10**6, 0)
         known = frozenset(pool.texts) | {part for text in told.texts for part in (text, text.split(" we ")[0])}
         test, later = opinions(500, seed + 2 * 10**6, 0, known), opinions(300, seed + 3 * 10**6, 1, known)
-        print(f"2. {len(told):,} texts without labels: {told.texts[0]}\n   {len(test)} to be judged: {test.texts[0]}")
         berts = {task: pretrain(task, tokenizer, told, pretraining, seed, where) for task in ("scratch", "blanks", "next")}
     rates, few = RATES[source], [draw_few(pool, labels, seed + i) for i in range(draws)]
     results = look_at_padding(berts["scratch"], tokenizer, sorted(test.texts[:8], key=len))
-
+    if source == "sample":
+        print(f"2. {len(told):,} texts without labels: {told.texts[0]}\n   {len(test)} to be judged: {test.texts[0]}")
     print(f"3. {labels} labels, accuracy on {len(test)} other texts, mean and draws")
     results["majority"] = test.labels.bincount().max().item() / len(test)
     results["words"] = mean("bag of words", [linear(None, tokenizer, some, test) for some in few])

@@ -5,7 +5,7 @@ A network learns one thing: which noise has been added to a picture. Asked again
 
 You will
   1. meet an error whose silent twin is worse
-  2. build a U-Net that is told how much noise there is
+  2. build a U-Net, which makes pictures smaller and then larger again, and is told how much noise there is
   3. train it, keep a moving average of its weights, as PyTorch does, and compare it with the best linear denoiser
   4. turn noise into digits (Ho, Jain and Abbeel, 2020), look at them, measure them, and see that they are not copies
 
@@ -64,7 +64,7 @@ def meet_error() -> tuple[str, float]:
 
 # %% 2. A network that is told the time
 def time_embedding(t: Tensor, width: int) -> Tensor:
-    """Times (n,) → (n, width): cosines and sines of waves, each slower than the one before, as for places in a Transformer."""
+    """Times (n,) → (n, width): cosines and sines, each wave slower than the one before. (positions.py does so with places.)"""
     angles = t[:, None].float() * 1000.0 ** (-torch.arange(width // 2, device=t.device) / (width // 2))
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
@@ -187,7 +187,7 @@ def draw(panels: dict[str, Tensor]) -> None:
     """Draw 64 pictures (64, 1, 28, 28) of each kind."""
     import matplotlib.pyplot as plt
 
-    korean = {"way": "잡음에서 숫자로", "diffusion": "확산 모델", "Gaussian": "정규분포", "real": "진짜"}
+    korean = {"from noise": "잡음에서 숫자로", "diffusion": "확산 모델", "Gaussian": "정규분포", "real": "진짜"}
     figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4.2), layout="constrained")
     for axis, (name, pictures) in zip(axes, panels.items(), strict=True):
         axis.imshow(pictures[:64].view(8, 8, 28, 28).transpose(1, 2).reshape(224, 224).numpy(), cmap="gray")
@@ -231,7 +231,7 @@ def main(
         results[f"nearest_{name}"] = torch.cdist(pictures.flatten(1), known.flatten(1)).min(dim=1).values.mean().item()
         print(f"4. {name} are {results[f'nearest_{name}']:.2f} from the nearest training picture")
     way = [enlarge(seen[round(i * timesteps / 7)][:8]) for i in range(8)]  # eight digits at eight times
-    draw({"way": torch.stack(way, dim=1).flatten(0, 1)} | made)
+    draw({"from noise": torch.stack(way, dim=1).flatten(0, 1)} | made)
     better = results["loss"] < results["loss_linear"] and results["frechet_distance"] < results["frechet_distance_Gaussian"]
     check(better, "no better than what knows means and covariances only: more --steps?")
     return results

@@ -195,8 +195,9 @@ def draw(pictures: Tensor, path: list[Tensor], losses: dict[str, Tensor], made: 
     figure, (way, hills) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(3, 1), sharey=True, layout="constrained")
     way.plot(torch.cat([x[:80] for x in path], dim=1).T.numpy(), color="C0", linewidth=0.5)
     way.set(xlabel=label("steps back", "되돌아온 스텝"), ylabel=label("number", "수"))
-    for numbers in (path[-1], draw_hills(len(path[-1]), 5)):  # made, and real
+    for numbers in (path[-1], draw_hills(len(path[-1]), 5)):
         hills.hist(numbers[:, 0].numpy(), bins=50, orientation="horizontal", histtype="step")
+    hills.legend([label("made", "만든 것"), label("real", "진짜")])
     save_figure(figure, __file__, "back")
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
@@ -231,8 +232,7 @@ def main(timesteps: int = 100, numbers: int = 5000, source: Source = "auto", see
     meet_error(left)
     found = compare_kinds((timesteps, 4 * timesteps), numbers, seed)
     results |= {kind: found[kind, timesteps] for kind in ("posterior", "step", "none")} | {"floor": found["real", 0]}
-    parts = data.train.images[:1437], data.test.images[:360]
-    known, test = (F.avg_pool2d(part.double(), 2).flatten(1) / 127.5 - 1 for part in parts)  # (n, 196), in -1..1
+    known, test = (F.avg_pool2d(x.images.double(), 2).flatten(1) / 127.5 - 1 for x in (data.train[:1437], data.test[:360]))
     denoisers = {"linear": linear_denoiser(known, left), "memory": lambda x, t: recall_pictures(x, t, known, left)}
     losses = {"zero": torch.ones(timesteps)} | {name: losses_by_time(one, test, left, seed) for name, one in denoisers.items()}
     results |= {f"loss_{name}": values.mean().item() for name, values in losses.items()}

@@ -235,7 +235,8 @@ def merge_partial(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
 
     Args:
         parts: Of each part its output (..., targets, width), which is the average over its own sources, and the logarithm of the
-            sum of e to the power of its scores (..., targets, 1), -inf where a mask left nothing. Scores may be in the thousands.
+            sum of e to the power of its scores (..., targets, 1): -inf where a mask left nothing, and the output is then of no
+            meaning, perhaps NaN. Scores may be in the thousands.
 
     Returns:
         (..., targets, width): what attention over all sources gives; zeros where no part has anything.

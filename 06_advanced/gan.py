@@ -9,7 +9,7 @@ You will
   1. see why the generator does not minimise what the discriminator maximises: that slope is gone when it is needed most
   2. build spectral normalisation, and find it equal to PyTorch's and to the largest singular value
   3. meet the error everyone meets without .detach(), and its usual remedy, after which hardly any gradient is left
-  4. let a DCGAN play with and without it, from the same weights, and average the generator's weights over time
+  4. let a GAN of convolutions (DCGAN) play with and without it, from the same weights, and average the generator's over time
   5. look at samples over time, and measure them: Fréchet distance, precision, recall, and whether they are copies
 
 Before     06_advanced/vae.py, 04_cnn/batch_normalization.py

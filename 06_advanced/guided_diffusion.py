@@ -99,8 +99,7 @@ def signal_left(timesteps: int) -> Tensor:
 def step(x: Tensor, clean: Tensor, now: float, before: float, eta: float) -> tuple[Tensor, float]:
     """Go from where a share `now` of the variance is the picture's to where `before` is (Song, Meng and Ermon, 2021, "DDIM").
 
-    `clean` guesses the picture in x; eta 0 adds no noise, 1 as much as DDPM. Returns what comes before, but for the noise that
-    has to be added, and the deviation of that noise.
+    `clean` guesses the picture in x; eta: 0 adds no noise, 1 as much as DDPM. Returns the mean, and the deviation of new noise.
     """
     noise = (x - now**0.5 * clean) / (1 - now) ** 0.5  # what is left when the guess is taken away
     deviation = eta * ((1 - before) / (1 - now) * (1 - now / before)) ** 0.5

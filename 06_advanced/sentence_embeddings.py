@@ -7,8 +7,8 @@ It is trained by pairs: find my partner among all the others in the batch.
 
 You will
   1. see what counting words finds when a question is asked in other words
-  2. pool a sentence's vectors to one, and pool over its padding, a mistake that no message tells
-  3. train a small network by contrast: English and Korean opinions of one kind are partners
+  2. train a small network by contrast: English and Korean opinions of one kind are partners
+  3. pool a sentence's vectors to one over its padding, too: a mistake that no message tells
   4. search with MiniLM, 22.7 million weights trained on English, if it is installed, and ask it in Korean
 
 Before     06_advanced/bert.py
@@ -67,23 +67,7 @@ def find_nearest(asked: Tensor, answers: Tensor, wanted: Tensor, kinds: Tensor) 
     return (kinds[nearest] == wanted).float().mean().item()
 
 
-# %% 2. Pooling
-@torch.no_grad()
-def pool_over_padding(model: Bert, tokenizer: WordPiece, short: str, long: str) -> dict[str, float]:
-    """Return the cosine of a short text's vector alone and in a batch with a long text: pooled rightly, and over padding."""
-    device = model.embeddings.word_embeddings.weight.device
-    found = {"right": [], "over padding": []}
-    for texts in ([short], [short, long]):
-        ids, real = (part.to(device) for part in tokenizer.batch(texts))
-        states = model(ids, real)
-        found["right"].append(mean_of_real(states, real)[0])
-        found["over padding"].append(states.mean(dim=1)[0])
-    cosines = {name: F.cosine_similarity(*vectors, dim=0).item() for name, vectors in found.items()}
-    print("2. one text, alone and beside a longer one: " + ", ".join(f"{name} {cosine:.4f}" for name, cosine in cosines.items()))
-    return cosines
-
-
-# %% 3. Contrast
+# %% 2. Contrast
 def kind_of(opinion: Opinion) -> int:
     """One of 12 kinds: what it is about, and whether they liked it."""
     return 2 * opinion.topic + opinion.content
@@ -120,6 +104,22 @@ def train(
         loss.backward()
         optimizer.step()
         schedule.step()
+
+
+# %% 3. Pooling
+@torch.no_grad()
+def pool_over_padding(model: Bert, tokenizer: WordPiece, short: str, long: str) -> dict[str, float]:
+    """Return the cosine of a short text's vector alone and in a batch with a long text: pooled rightly, and over padding."""
+    device = model.embeddings.word_embeddings.weight.device
+    found = {"right": [], "over padding": []}
+    for texts in ([short], [short, long]):
+        ids, real = (part.to(device) for part in tokenizer.batch(texts))
+        states = model(ids, real)
+        found["right"].append(mean_of_real(states, real)[0])
+        found["over padding"].append(states.mean(dim=1)[0])
+    cosines = {name: F.cosine_similarity(*vectors, dim=0).item() for name, vectors in found.items()}
+    print("3. one text, alone and beside a longer one: " + ", ".join(f"{name} {cosine:.4f}" for name, cosine in cosines.items()))
+    return cosines
 
 
 # %% 4. MiniLM
@@ -189,7 +189,7 @@ def main(
         untrained = measure(embed(model, tokenizer, texts))
         train(model, tokenizer, opinions, steps, lr, temperature, i)
         accuracies.append(measure(embed(model, tokenizer, texts)))
-        print(f"3. seed {i}: untrained {untrained:.3f}, trained {accuracies[-1]:.3f}")
+        print(f"2. seed {i}: untrained {untrained:.3f}, trained {accuracies[-1]:.3f}")
     results |= {"accuracy": sum(accuracies) / networks, "lowest": min(accuracies), "untrained": untrained}
     pooled = pool_over_padding(model, tokenizer, texts[0], ". ".join(texts[:2]))
     results["over_padding"] = pooled["over padding"]

@@ -14,7 +14,7 @@ You will
 
 Before     06_advanced/autoencoder.py
 Run        python -m study run vae                 (about 30 s on one CPU core, after importing torch)
-You see    restored with 13 % less error than PCA's; β 784: rate 0; new digits of precision 0.12, normal pixels 0.02; samples.png
+You see    restored with 13 % less error than PCA's; β 784: rate 0; new digits of precision 0.12, normal pixels 0.03; samples.png
 Try next   --width 2 --betas 1: a code with two numbers. First guess whether its new digits get better or worse, then look
 Theory     notes/en/06_advanced.md · notes/ko/06_advanced.md
 Practise   python -m study check 06
@@ -190,9 +190,8 @@ def show(grid: Tensor, name: str, titles: tuple[str, ...] = ()) -> None:
     """Draw pictures (rows, columns, 28, 28) side by side, a title beside each row."""
     import matplotlib.pyplot as plt
 
-    rows, columns = grid.shape[:2]
-    figure, axis = plt.subplots(figsize=(0.6 * columns, 0.6 * rows), layout="constrained")
-    axis.imshow(grid.permute(0, 2, 1, 3).reshape(28 * rows, 28 * columns).cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
+    figure, axis = plt.subplots(figsize=(0.6 * grid.shape[1], 0.6 * len(grid)), layout="constrained")
+    axis.imshow(grid.permute(0, 2, 1, 3).reshape(28 * len(grid), -1).cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
     axis.set(xticks=[], yticks=range(14, 28 * len(titles), 28), yticklabels=titles)
     save_figure(figure, __file__, name)
 

@@ -13,7 +13,7 @@ You will
 
 Before     07_nlp/machine_translation.py, 07_nlp/bleu.py
 Run        python -m study run beam_search         (about 9 s on one CPU core, after importing torch)
-You see    BLEU 79 with a beam of 1, 6 with 32, 79 to 81 if the score is divided by the length; beams.png
+You see    BLEU 77 to 80 with a beam of 1, 5 or 6 with 32, 77 to 82 if the score is divided by the length; beams.png
 Try next   --empty 0: no line is empty. First guess what the widest beam finds then
 Theory     notes/en/07_nlp.md · notes/ko/07_nlp.md
 Practise   python -m study check 07

@@ -177,9 +177,9 @@ def stupid_backoff(ids: Sequence[int], context: Sequence[int], symbol: int, fact
 def cut_into_streams(ids: Tensor, streams: int, steps: int) -> tuple[Tensor, Tensor]:
     """Cut a text so that an LSTM can carry its state on: row b of each batch goes on where row b of the batch before it ended.
 
-    The text is cut into `streams` pieces of equal length, which are read side by side. A piece has a multiple of `steps` symbols
-    to read, as many as there can be, and one more at its end that is only predicted. What is left over at the end of the text is
-    dropped.
+    The text is cut into `streams` pieces, which are read side by side; each begins where the one before it ends and is as long as
+    n // streams symbols. Of each piece as many batches of `steps` symbols are read as there can be, if behind the last one there
+    is a symbol more, which is only predicted. What is left over at the end of a piece, or of the text, is dropped.
 
     Args:
         ids: (n,) int64.

@@ -105,7 +105,7 @@ class Transformer(nn.Module):
         later = torch.ones(steps, steps, dtype=torch.bool, device=ids.device).triu(1)  # True where nobody may look
         x = self.tokens(ids) + self.places.weight[:steps]  # (batch, steps, width)
         for layer in self.layers:
-            x = layer(x, src_mask=later, is_causal=True)
+            x = layer(x, src_mask=later, is_causal=True)  # True: this is the usual mask, PyTorch need not read it
         return self.head(self.norm(x)), None
 
 

@@ -230,7 +230,7 @@ def main(
         written["dictionary"] = [word_by_word(text, into) for text in texts]
     written |= {"transformer": write(averaged, test), "last weights": write(model, test)}
     found = {name: judge(list(lines), list(right), into) for name, lines in written.items()}
-    print("3. on new sentences: BLEU, chrF, exactly right")
+    print("3. on new sentences: BLEU and chrF (0 to 100: runs of words, of characters, that are right), exactly right")
     for name, scores in found.items():
         print("   {:13} {:5.1f} {:5.1f} {:6.3f}".format(name, *scores.values()))
     same = write(averaged, test[:50], bfloat16=False, cache=False) == write(averaged, test[:50], bfloat16=False)

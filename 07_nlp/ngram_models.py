@@ -1,9 +1,9 @@
 """N-gram language models · n-gram 언어 모델
 
 How likely is the next character? Count what came after the last few ones in a text. That is all there is to an n-gram model, but
-for one question, to which this lesson compares seven answers: how likely is what was never seen?
+for one question, to which this lesson compares six answers: how likely is what was never seen?
 다음 글자가 무엇일 확률은 얼마인가? 글에서 바로 앞 몇 글자 뒤에 무엇이 왔는지 세면 된다. n-gram 모델은 이것이 전부이고 남는
-물음은 하나다. 한 번도 본 적 없는 것의 확률은 얼마인가? 이 레슨은 그 답 일곱 가지를 견준다.
+물음은 하나다. 한 번도 본 적 없는 것의 확률은 얼마인가? 이 레슨은 그 답 여섯 가지를 견준다.
 
 You will
   1. count, and meet the perplexity of infinity

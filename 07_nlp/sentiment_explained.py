@@ -14,7 +14,7 @@ You will
 
 Before     07_nlp/sentiment_analysis.py
 Run        python -m study run sentiment_explained   (about 15 s on one CPU core, after importing torch)
-You see    top word decides: chance 0.19, gradient 0.39, attention 0.53, left out 0.81, integrated 0.85; words.png
+You see    top word decides: chance 0.19, gradient 0.38, attention 0.54, left out 0.81, integrated 0.82 to 0.85; words.png
 Try next   --points 20: half as many points on the way. First guess what becomes of the sums, and what of the table
 Theory     notes/en/07_nlp.md · notes/ko/07_nlp.md
 Practise   python -m study check 07
@@ -118,9 +118,8 @@ def without(batch: Batch, gone: Tensor) -> Batch:
     keep = real & ~gone
     keep[:, 0] |= ~keep.any(dim=1)
     order = (~keep).int().argsort(dim=1, stable=True)  # what is kept comes first, in its old order
-    return ids.gather(1, order[..., None].expand_as(ids)), torch.arange(ids.shape[1], device=ids.device) < keep.sum(dim=1)[
-        :, None
-    ]
+    places, counts = torch.arange(ids.shape[1], device=ids.device), keep.sum(dim=1, keepdim=True)
+    return ids.gather(1, order[..., None].expand_as(ids)), places < counts
 
 
 # %% 3. What adds up, and what is None
@@ -140,7 +139,7 @@ def ask_for_nothing(model: AttentiveLstm, batch: Batch) -> str:
         model.read(x, batch[1])[0].sum().backward()
         nothing = x.grad
     model.zero_grad()
-    return f"{nothing}: {str(caught[-1].message).split('.grad field')[0].strip()}"
+    return f"{nothing}: {str(caught[-1].message).partition(' Its ')[0]}"
 
 
 # %% 4. Is it a word that decides?
@@ -231,7 +230,7 @@ def main(
     for name, count in (("integrated_off", points), ("integrated_finely_off", 10 * points)):
         results[name] = add_up(model, few, by_integrated_gradients(model, few, count))
     print("3. sums off by: " + ", ".join(f"{name} {value:.3f}" for name, value in results.items() if name.endswith("off")))
-    print(f"   x.grad of computed vectors: {ask_for_nothing(model, batch)}")
+    print(f"   x.grad is {ask_for_nothing(model, batch)}\n   read: x was computed, not given; x.detach().requires_grad_() is")
     curves = {}
     print("4. top word:     counts  in a clause that does not   5. sure after taking away 1-4 words")
     for name, table in scores.items():

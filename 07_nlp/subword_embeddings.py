@@ -183,7 +183,8 @@ def draw_bars(found: dict[str, dict[str, tuple]]) -> None:
         for i, name in enumerate((label("its own word", "제 낱말"), label("what has to do with the same", "같은 부류의 낱말"))):
             axis.barh([place + 0.4 * i for place in range(len(ways))], [way[i] for way in ways.values()], 0.38, label=name)
         axis.set_yticks([place + 0.2 for place in range(len(ways))], list(ways))
-        axis.set(title={"en": label("English", "영어"), "ko": label("Korean", "한국어")}[language], xlim=(0, 1))
+        title = {"en": label("English", "영어"), "ko": label("Korean", "한국어")}[language]
+        axis.set(title=title, xlim=(0, 1), xlabel=label("share found", "찾은 비율"))
         axis.invert_yaxis()
     axes[0].legend()
     save_figure(figure, __file__, "unseen_forms")
@@ -236,9 +237,7 @@ def main(
         settings = {"buckets": buckets, "shortest": 3, "longest": 5, "jamo": language == "ko", "steps": steps, "width": width}
         ways = {"pieces": {}, "100 buckets": {"buckets": 100}, "not trained": {"steps": 0}, "whole words": {"longest": 0}}
         ways |= {"syllables": {"jamo": False, "shortest": 1, "longest": 3}} if language == "ko" else {}
-        print(
-            f"4. {language}: {len(corpus.words):,} words are known; asked for are {len(world.missing)} forms that never occurred"
-        )
+        print(f"4. {language}: {len(corpus.words):,} words are known; asked for are {len(world.missing)} that never occurred")
         found[language] = compare(world, corpus, ways, settings | {"lr": lr, "seed": seed}, where)
         model, cut = found[language]["pieces"][2:]
         off = (pool_by_hand(model.inputs, model.pieces) - model.inputs(model.pieces)).abs().max().item()

@@ -6,8 +6,8 @@ points that it has learned. So texts are normalised, cut into tokens, numbered a
 정규화하고, 토큰으로 나누고, 번호를 매기고, 길이를 맞춘다. 단계마다 무언가를 잃을 수 있다.
 
 You will
-  1. count what texts consist of, and take Hangul syllables apart and together by arithmetic
-  2. cut English and Korean into words, characters and jamo, and see how much of a new text each of them does not know
+  1. count what texts consist of; take Hangul syllables apart (Unicode's form NFD) and together (NFC) by arithmetic
+  2. cut English and Korean into words, characters and jamo (Hangul's letters), and see how much of a new text is unknown
   3. turn texts into padded batches, prove that the padding has no say, pad less by sorting, and meet an error
   4. teach a small GRU to tell praise from complaint, and see what cleaning costs it, and text from a Mac's file names
 
@@ -229,7 +229,7 @@ def main(
         words: Of small talk to learn vocabularies from, in each language.
         unit: What the reader reads.
         steps: Steps of training, on 64 texts each.
-        lr: The highest learning rate.
+        lr: Learning rate of Adam; it stays the same.
         source: Opinions of our own in both languages (sample), or reviews of films in Korean (real).
         device: auto, cpu, cuda or mps.
         seed: Of texts, weights and batches.

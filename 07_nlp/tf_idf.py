@@ -211,7 +211,8 @@ def leak(data: Texts, draws: int, seed: int) -> dict[str, float]:
             chosen = x[:, apart.topk(min(500, len(apart))).indices]
             found[name].append(accuracy(fit(chosen[:200].to_sparse(), coin[:200], 3.0), chosen[200:], coin[200:]))
     means = {name: sum(shares) / draws for name, shares in found.items()}
-    print("   200 texts to learn from: " + ", ".join(f"{name} {share:.3f}" for name, share in means.items()))
+    print("   200 texts to learn from: {honest:.3f}; weights from the test texts, too: {idf_of_all:.3f}".format(**means))
+    print("   a coin for a label: {coin:.3f}; terms chosen by the test labels, too: {coin_of_all:.3f}".format(**means))
     return means
 
 

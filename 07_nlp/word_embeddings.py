@@ -8,7 +8,7 @@ and one difference, such as from a country to its capital, is nearly the same ve
 You will
   1. cut texts into words, thin out the frequent ones, and take windows
   2. write the loss of negative sampling and its gradient by hand, and hold both against PyTorch's
-  3. train skip-gram and CBOW in English and Korean, and count as a baseline: PPMI and SVD
+  3. train skip-gram (from a word its neighbours) and CBOW (from them the word); count as a baseline: PPMI and SVD
   4. ask every analogy of pairs that no sentence states, and see what is found without any arithmetic
   5. leave out the negatives: the lowest loss of all, and nothing learned; and ask for a word that is not there
 
@@ -126,7 +126,7 @@ def train(
 
 
 def count(corpus: Corpus, window: int, width: int, seed: int) -> Tensor:
-    """The baseline without learning: positive PMI of all words, and the first singular vectors of it: (words, width)."""
+    """The baseline: how much oftener than by chance words meet (positive PMI), as its first singular vectors: (words, width)."""
     size, (left, right, distances) = len(corpus.words), neighbours(corpus, window)
     reached = (window + 1 - distances) / window  # by this share of the widths that training draws
     sums = (left * size + right).bincount(reached, minlength=size**2).view(size, size)
@@ -165,9 +165,9 @@ def leave_out_negatives(corpus: Corpus, questions: Tensor, seed: int, device: to
     """Train with true neighbours only, for 300 steps, and with noise; return last losses and shares of right answers."""
     found = {}
     for name, negatives in (("none", 0), ("five", 5)):
-        table, found[f"negatives_{name}_loss"] = train(corpus, False, 300, 64, 4, negatives, 0.02, seed, device)
-        found[f"negatives_{name}_right"] = answer(table, questions)[""]
-    print("5. 300 steps: " + ", ".join(f"{name} {value:.2g}" for name, value in found.items()))
+        table, loss = train(corpus, False, 300, 64, 4, negatives, 0.02, seed, device)
+        found |= {f"negatives_{name}_loss": loss, f"negatives_{name}_right": (right := answer(table, questions)[""])}
+        print(f"5. 300 steps, negatives: {name}: loss {loss:.2g}, questions right {right:.2f}")
     return found
 
 
@@ -222,12 +222,13 @@ def main(
         seed: Of the sentences, the initial weights and all that is drawn.
     """
     check(min(steps, width, window, negatives, lr) > 0, "--steps, --width, --window, --negatives, --lr: all have to be above 0")
-    where, results = pick_device(device), compare_by_hand(seed)
+    where, results = pick_device(device), {}
     for language in ("en", "ko"):
         world = load_world(language, source, sentences, seed)
         corpus = read_corpus(world.sentences, seldom=3, most=6000)
         questions, wide = write_questions(corpus.words, world.stated, world.held_out), count(corpus, window, 300, seed)
         print(f"1. {language}: {len(corpus.ids):,} words, {len(corpus.words):,} different")
+        results |= compare_by_hand(seed) if language == "en" else {}
         tables, found = {"counts": wide[:, :width], "wide": wide}, {"chance": 1 / (len(corpus.words) - 3)}
         for name, cbow in (("cbow", True), ("skipgram", False)):
             tables[name], _ = train(corpus, cbow, steps, width, window, negatives, lr, seed, where)

@@ -53,14 +53,15 @@ def load_network(kind: Network) -> nn.Module:
 
 
 def answer(kind: Network, most: int, wait: float, connection: Connection) -> None:
-    """Be the service, in a process of its own: tell the port, and stop when told."""
+    """Be the service, in a process of its own: tell the port, and stop when `connection` is closed."""
     torch.set_num_threads(1)
     app = lesson().create_app(Batcher(load_network(kind), most, wait, WAITING))
     with web.listen("127.0.0.1", 0) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
 
         def stop_when_told() -> None:
-            connection.recv()
+            with contextlib.suppress(EOFError):  # closed at the other end: that is the order to stop
+                connection.recv()
             server.should_exit = True
 
         threading.Thread(target=stop_when_told, daemon=True).start()
@@ -78,10 +79,10 @@ def service(kind: Network, most: int, wait: float) -> Iterator[str]:
     theirs.close()  # if the service fails, recv says so instead of waiting for ever
     try:
         yield f"http://127.0.0.1:{ours.recv()}"
-        ours.send("stop")
     except EOFError:
         raise SystemExit("the service did not start; its own message is above") from None
     finally:
+        ours.close()  # however it went: a service that is not told to stop would keep this process from ending
         process.join(20)
 
 
@@ -122,12 +123,12 @@ def main(
     """Measure a service under load.
 
     Args:
-        what: "load": with batches and without, at several rates. "wait": several times to wait for others, at two rates.
+        what: "load": with batches and without, at several rates. "wait": several times to wait for others, at each rate.
         network: "wide": three linear layers; "project1": the trained network of project 1.
         shares: Rates, in units of what the network alone answers one by one.
         most: Pictures in a batch.
         seconds: How long each load lasts.
-        repeats: Runs of which medians are told.
+        repeats: How often each load is tried; the medians are told.
     """
     check(min(most, seconds, repeats, *shares) > 0, "--shares, --most, --seconds and --repeats must be above 0")
     each = lesson().milliseconds_each(load_network(network).eval(), [1, most])

@@ -276,14 +276,15 @@ def check_data() -> list[Line]:
         from utils import catalogue
     except ImportError:
         return [Line("FAIL", say("utils/catalogue.py is missing", "utils/catalogue.py가 없습니다"), "git restore utils")]
-    lines = []
-    for name in catalogue.CATALOGUE:
-        place = catalogue.find(name)
-        if place:
-            lines.append(Line("OK", say(f"data set {name}: {place}", f"데이터셋 {name}: {place}")))
-        else:
-            text = say(f"data set {name} is not here: lessons use a sample", f"데이터셋 {name}이(가) 없어 표본을 씁니다")
-            lines.append(Line("--", text, f"{companion()} data {name}"))
+    places = {name: catalogue.find(name) for name in catalogue.CATALOGUE}
+    lines = [Line("OK", say(f"data set {name}: {place}", f"데이터셋 {name}: {place}")) for name, place in places.items() if place]
+    missing = sum(place is None for place in places.values())
+    if missing:
+        text = say(
+            f"{missing} of {len(places)} data sets are not here: lessons use samples instead",
+            f"데이터셋 {len(places)}개 중 {missing}개가 없어 레슨은 샘플을 씁니다",
+        )
+        lines.append(Line("--", text, f"{companion()} data"))
     return lines
 
 

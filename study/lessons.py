@@ -77,9 +77,15 @@ def find(name: str, paths: list[str]) -> str:
 
 
 def unknown(name: str, paths: list[str]) -> Problem:
-    """The sentence about a name that does not exist, with the names that come near."""
+    """The sentence about a name that does not exist, with the names that come near, or those in the stage of that name."""
+    wanted = "/".join(parts_of(name))
+    inside = [usual_name(path, paths) for path in paths if "/" in path and wanted in names_of(path.partition("/")[0])]
+    if inside:
+        listed = ", ".join(inside)
+        english, korean = f"{name} is a whole stage; choose from: {listed}", f"{name}은(는) 단계 전체입니다. 고르세요: {listed}"
+        return Problem(say(english, korean), code=2)
     usual = {other: usual_name(path, paths) for path in paths for other in names_of(path)}
-    near = [usual[other] for other in difflib.get_close_matches("/".join(parts_of(name)), usual, n=9, cutoff=0.6)]
+    near = [usual[other] for other in difflib.get_close_matches(wanted, usual, n=9, cutoff=0.6)]
     near = list(dict.fromkeys(near))[:3]
     if near:
         english, korean = f"did you mean {' or '.join(near)}?", f"혹시 {' 또는 '.join(near)} 인가요?"

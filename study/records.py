@@ -76,7 +76,7 @@ def show_stats(root: Path) -> None:
         (say("lessons ticked", "체크한 레슨"), f"{sum(item.ticked for item in lessons_)} / {len(lessons_)}"),
         (say("projects finished", "마친 프로젝트"), f"{sum(item.ticked for item in projects)} / {len(projects)}"),
         (say("exercises passed", "통과한 연습문제"), f"{passed} / {all_exercises}"),
-        (say("models in what you ticked", "체크한 것에 든 모델"), str(sum(map(count_models, ticked_files)))),
+        (say("models in what you ticked", "체크한 레슨과 프로젝트에 든 모델"), str(sum(map(count_models, ticked_files)))),
         (say("papers noted", "읽고 정리한 논문"), str(len(_notes(root, "paper")))),
         (say("notes written", "쓴 노트"), str(len(_notes(root)))),
         (say("your commits", "내 커밋"), _commits(root)),

@@ -90,6 +90,18 @@ class TestDeepNetwork:
         first, second = agree[1]
         assert (first[0].weight - second[0].weight).std() > 0.12  # two starts: √2 · √(2 / 196), from one alone far less
 
+    def test_rate_falls_in_the_second_half(self, initialization, monkeypatch):
+        rates = []
+
+        class Watched(torch.optim.SGD):
+            def step(self, closure=None):
+                rates.append(self.param_groups[0]["lr"])
+                return super().step(closure)
+
+        monkeypatch.setattr(torch.optim, "SGD", Watched)
+        initialization.train(torch.nn.Linear(3, 2), torch.ones(4, 3), torch.tensor([0, 1, 0, 1]), steps=8, lr=0.4, seed=0)
+        assert rates == pytest.approx([0.4] * 5 + [0.3, 0.2, 0.1])
+
 
 class TestMain:
     def test_learns_from_the_good_start_only(self, initialization):

@@ -138,6 +138,9 @@ class TestMain:
         assert results["rmse"] < 0.85 * results["baseline_rmse"]
         assert results["rmse"] == pytest.approx(results["closed_form_rmse"], rel=0.02)
         assert results["walks_difference"] < 1e-10
+        (x, y), _, (x_test, y_test) = regression.diabetes(seed=0)
+        best = regression.losses(x_test, y_test, regression.closed_form(x, y).unsqueeze(0)).item() ** 0.5
+        assert results["closed_form_rmse"] == pytest.approx(best)  # scaling by the test patients' own means would change this
         assert all(math.isfinite(value) for value in results.values())
 
     def test_check_notices_a_line_that_was_not_fitted(self, regression):

@@ -58,6 +58,11 @@ class TestShuffleBuffer:
         out = list(pitfalls.shuffle(range(1000), 10, torch.Generator().manual_seed(0)))
         assert all(example <= place + 10 for place, example in enumerate(out))
 
+    def test_any_of_the_buffer_may_be_next(self, pitfalls):
+        """Nothing is held back: after five times the buffer's size hardly one of the first is left in it."""
+        out = list(pitfalls.shuffle(range(1000), 100, torch.Generator().manual_seed(0)))
+        assert sum(example < 100 for example in out[:500]) > 90
+
     def test_whole_buffer_is_a_fair_shuffle(self, pitfalls):
         generator = torch.Generator().manual_seed(0)
         first = torch.tensor([next(pitfalls.shuffle(range(5), 5, generator)) for _ in range(1000)])

@@ -69,8 +69,9 @@ class TestGuard:
 
 
 class TestMain:
-    def test_without_workers(self, workers):
+    def test_without_workers(self, workers, capsys):
         results = workers.main(workers=0, passes=5, seed=0)
+        assert "\n4. An attempt has been made" in capsys.readouterr().out  # from its beginning, and without the traceback
         assert results["equal_batches"] == 6
         assert results["memory_over_batches"] > 0
         assert "rows" not in results

@@ -68,6 +68,8 @@ class TestInt8:
         torch.testing.assert_close(ours(x), torch.tensor([[1.27 * 0.51 + 0.5]]))
         x = torch.tensor([[-1.0, 0.27]])  # zero at level 100
         torch.testing.assert_close(ours(x), torch.tensor([[-0.51 + ours.numbers[0, 1] * 0.01 * 0.27 + 0.5]]))
+        x = torch.tensor([[0.634, 1.27]])  # 0 is a level though no input is 0, so the scale is 0.01 and 0.634 becomes 0.63
+        torch.testing.assert_close(ours(x), torch.tensor([[0.51 * 0.63 + ours.numbers[0, 1] * 0.01 * 1.27 + 0.5]]))
         assert torch.equal(ours(torch.zeros(1, 2)), torch.tensor([[0.5]]))  # no division by nothing
 
     def test_levels_decide_the_error(self, formats, network, digits):

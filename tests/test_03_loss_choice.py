@@ -63,6 +63,14 @@ class TestRare:
         assert torch.equal(ranking["BCE, threshold"], ranking["BCE"])  # a threshold ranks nothing anew
         assert (ranking["BCE"] > ranking["never yes"] + 0.5).all()
 
+    def test_threshold_is_chosen_on_validation(self, choice, digits, monkeypatch):
+        measured, measure = [], choice.measure
+        monkeypatch.setattr(choice, "measure", lambda logits, *rest: measured.append(len(logits)) or measure(logits, *rest))
+        choice.find_rare(digits, steps=1, seeds=1)
+        validation, test = (len(labels) for _, labels in digits[1:])
+        assert measured.count(test) == 5  # once for each row of the table
+        assert measured.count(validation) == len(measured) - 5 > 10  # every threshold that was tried
+
     def test_error_is_the_one_everyone_meets(self, choice):
         assert "can't be cast" in choice.meet_error()
 

@@ -76,6 +76,14 @@ class TestChoice:
         for last in comparison.try_rates(data[0], wrong, steps=10).values():
             assert last.argmin() == 0
 
+    def test_each_is_compared_at_the_rate_that_was_chosen(self, comparison, data, monkeypatch):
+        used, train = [], comparison.train
+        monkeypatch.setattr(comparison, "train", lambda name, lr, *rest: used.append((name, lr)) or train(name, lr, *rest))
+        monkeypatch.setattr(comparison, "RATES", [0.1, 0.2, 0.3])
+        tried = {"SGD": torch.tensor([3.0, 1.0, 2.0]), "Adam": torch.tensor([3.0, 2.0, 1.0])}
+        comparison.compare(tried, data, steps=5, seeds=2)
+        assert used == [("SGD", 0.2)] * 2 + [("Adam", 0.3)] * 2
+
     def test_a_rate_that_runs_away_is_never_chosen(self, comparison, data, monkeypatch):
         monkeypatch.setattr(comparison, "RATES", [0.1, 1e30])
         for last in comparison.try_rates(data[0], data[1], steps=5).values():

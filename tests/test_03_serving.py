@@ -125,15 +125,6 @@ class TestService:
         assert response.json() == {"error": "there was no answer within 0.02 seconds", "kind": "late"}
 
 
-class TestLoop:
-    def test_who_computes_in_the_loop_stops_all_others(self, serving):
-        assert asyncio.run(serving.others_wait(in_a_thread=False, seconds=0.2)) >= 0.2
-
-    def test_a_thread_does_not(self, serving):
-        fastest = min(asyncio.run(serving.others_wait(in_a_thread=True, seconds=0.2)) for _ in range(3))
-        assert fastest < 0.15
-
-
 class TestLoad:
     def test_is_open(self, serving):
         """A slow server is asked at the same moments as a fast one, and what waited in its queue counts."""
@@ -187,9 +178,13 @@ def test_stopped_in_the_middle_all_are_answered(serving, network):
     assert asyncio.run(serving.stop_in_the_middle(network, torch.zeros(30, 1, 28, 28))) == 30
 
 
-def test_milliseconds_are_for_one_picture(serving):
-    each = serving.milliseconds_each(lambda x: time.sleep(0.02), [1, 4], rounds=3)
-    assert each[0] >= 20 and 5 <= each[1] < each[0]
+def test_the_limits_are_met(serving, network):
+    expected = {"one picture": 200, "half of one": 422, "ten of them": 413, "twenty at once": 503}
+    assert asyncio.run(serving.meet_limits(network)) == expected
+
+
+def test_capacity_is_of_one_by_one(serving):
+    assert asyncio.run(serving.answered_a_second(Slow(0.02), questions=10)) <= 50
 
 
 class TestMain:
@@ -197,7 +192,7 @@ class TestMain:
 
     @pytest.fixture(autouse=True)
     def _few_questions(self, serving, monkeypatch):
-        monkeypatch.setattr(serving, "milliseconds_each", lambda model, sizes: [10.0] * len(sizes))  # so 50 and 200 a second
+        monkeypatch.setattr(serving, "MOST_QUESTIONS", 40)
 
     def test_serves_what_has_learned(self, serving):
         results = serving.main(**self.FLAGS, source="sample", seed=0)

@@ -89,7 +89,6 @@ class TestVariants:
             assert logits <= tolerance and gradients <= tolerance, name
         assert found["bf16 autocast"][3] > 1e-4  # 8 bits of precision: it really was on
         assert found["checkpointing"][1] < found["plain"][1]
-        assert found["bf16 autocast"][1] < 0.75 * found["plain"][1]
 
     def test_plain_is_what_loss_backward_gives(self, speed, network, batch):
         logits, gradients = speed.step(network, batch)
@@ -102,8 +101,14 @@ class TestVariants:
         variants = speed.make_variants(network, batch)
         assert variants["channels_last"][0].blocks[0][0].weight.is_contiguous(memory_format=torch.channels_last)
         assert not network.blocks[0][0].weight.is_contiguous(memory_format=torch.channels_last)
-        kept = {name: kept_for_backward(lambda v=v: v[0](v[1][0])) for name, v in variants.items()}
+
+        def forward(network, examples, bf16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+                return network(examples[0])
+
+        kept = {name: kept_for_backward(lambda v=v: forward(*v)) for name, v in variants.items()}
         assert kept["checkpointing"] < 0.6 * kept["plain"]  # of each block its input only
+        assert kept["bf16 autocast"] < 0.6 * kept["plain"]  # the peak is higher where a processor without bf16 converts
         assert not network.checkpointed
 
     def test_checkpointing_draws_the_same_dropout_again(self, speed, network, batch):

@@ -116,6 +116,16 @@ class TestTraining:
         assert norms[0] > 0.01
         assert norms == pytest.approx([norms[0]] * 3, rel=0.3)
 
+    @pytest.mark.parametrize("fine_tuned", [True, False])
+    def test_learns_from_a_head_that_knows_nothing_and_from_scratch(self, few_shot, backbone, fine_tuned):
+        head = nn.Linear(16, 2) if fine_tuned else None
+        for parameter in head.parameters() if fine_tuned else ():
+            nn.init.zeros_(parameter)
+        network = few_shot.train(backbone, stripes(60, seed=1), head, steps=60, seed=0)
+        test = stripes(100, seed=2)
+        right = (few_shot.predict(network, backbone.prepare(test.images)) == test.labels).float().mean()
+        assert right > 0.8  # a coin has 0.5
+
     def test_curve_rises_and_transfer_wins_with_few(self, few_shot, backbone):
         data, test = stripes(80, seed=1), stripes(80, seed=2)
         pool, queries = backbone.features(data.images), backbone.features(test.images)

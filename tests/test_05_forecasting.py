@@ -100,6 +100,20 @@ class TestTraining:
         }
         assert errors[120] < 0.9 * errors[1]
 
+    def test_training_knows_the_past_only(self, forecasting, task):
+        """Whatever comes from row 60 on, as input or as target, the network is the same."""
+        x, targets, ahead = task.x.clone(), task.targets.clone(), torch.arange(1, task.horizon + 1)
+        x[60:], targets[torch.arange(len(x))[:, None] + ahead >= 60] = 1e3, 1e3
+        other = dataclasses.replace(task, x=x, targets=targets)
+        networks = [forecasting.train("GRU", one, 60, steps=5, lr=0.01, seed=0) for one in (task, other)]
+        for one, two in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+            assert torch.equal(one, two)
+
+    def test_forecasts_cover_the_period_and_nothing_else(self, forecasting, task):
+        ends = forecasting.ends_of(task, 1400)
+        assert ends[0] + 1 == 1400 - task.test  # the first day that is forecast
+        assert ends[-1] + task.horizon == 1400 - 1  # the last one
+
     def test_unmeasured_targets_are_left_out(self, forecasting, task):
         targets = task.targets.clone()
         targets[::3] = torch.nan

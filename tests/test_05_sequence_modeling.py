@@ -150,6 +150,15 @@ class TestLearning:
             assert (right["ko"] > 0.9) == both_ways
             assert both_ways or right["ko"] < 0.6  # at the first date, nobody who reads one way can know which it is
 
+    def test_order_is_learned_where_counting_cannot(self, sequences):
+        """Four dates are quickly learned; which of two is the new one, and later, is still a question of order."""
+        dates = [(2, 1), (5, 1), (8, 1), (11, 1)]
+        train, test = write_sentences(640, dates, seed=0), write_sentences(200, dates, seed=1)
+        vocabulary = {symbol: 2 + i for i, symbol in enumerate(sorted({symbol for one in train for symbol in one.symbols}))}
+        model = sequences.train(train, vocabulary, "last_state", False, hidden=24, steps=120, pool=8, lr=0.02, seed=0)
+        right = sequences.measure(model, sequences.batches(test, 1, seed=0), vocabulary)
+        assert right > sequences.baselines(train, test, vocabulary)[0] + 0.25
+
     def test_counting_is_exactly_chance(self, sequences, data):
         counts, usual = sequences.baselines(*data)
         assert counts == 0.5

@@ -117,6 +117,35 @@ class TestRidge:
         torch.testing.assert_close(direct, recursive)
 
 
+class TestComparing:
+    SETTINGS = {"test": 360, "period": 365, "year": 365.25}
+
+    def test_no_target_that_is_learned_from_reaches_into_the_test(self, series, temperature, monkeypatch):
+        asked, forecast = [], series.forecast
+
+        def note(x, splits, *rest):
+            asked.extend(splits)
+            return forecast(x, splits, *rest)
+
+        monkeypatch.setattr(series, "forecast", note)
+        series.compare_forecasts(temperature, 1400, 14, 7, self.SETTINGS, 10.0, 3)
+        assert len(asked) == 12
+        for past, test in asked:
+            assert past[-1] + 14 + 7 - 1 < test[0] + 14  # its last target, and the first day of the test
+
+    def test_settings_are_chosen_on_the_stretch_before_the_test(self, series, temperature, monkeypatch):
+        stretches = []
+
+        def note(x, rows, *rest):
+            stretches.append(rows)
+            return dict.fromkeys(("ridge, direct", "average of 3", "average of 7", "average of 14"), (1.0, 1.0, 1.0))
+
+        monkeypatch.setattr(series, "compare_forecasts", note)
+        series.choose_and_compare(temperature, 14, 7, self.SETTINGS)
+        *chosen_on, last = stretches
+        assert last == len(temperature) - 14 - 7 + 1 and max(chosen_on) == last - self.SETTINGS["test"]
+
+
 class TestMain:
     def test_temperature_is_learned_and_prices_are_not(self, series):
         results = series.main(lags=14, horizon=3)

@@ -125,9 +125,12 @@ class TestThreshold:
 
 class TestMain:
     def test_check_notices_networks_that_do_not_learn(self, anomaly, monkeypatch):
-        monkeypatch.setattr(anomaly, "train", lambda *_: [])
+        learned, judged, others = [], [], anomaly.other_things
+        monkeypatch.setattr(anomaly, "train", lambda model, images, *_: learned.append(images))
+        monkeypatch.setattr(anomaly, "other_things", lambda digits, seed: judged.append(digits) or others(digits, seed))
         with pytest.raises(LessonError, match="more --steps"):
             anomaly.main(digits=(2,), width=8, steps=1, lr=0.003, alarms=0.1, source="sample", device="cpu", seed=0)
+        assert torch.cdist(judged[0].flatten(1), learned[0].flatten(1)).min() > 0.1, "measured on what it learned from"
         assert (paths.outputs("anomaly_detection") / "roc.png").exists()
 
     @pytest.mark.slow  # the claim itself, on the sample: ten networks, 20 s

@@ -151,9 +151,12 @@ class TestDenoising:
 class TestMain:
     def test_check_notices_networks_that_do_not_learn(self, auto, monkeypatch):
         monkeypatch.setattr(auto, "compare_linear", lambda *_: {})
-        monkeypatch.setattr(auto, "train", lambda *_: [])
+        learned, restored, restore = [], [], auto.restore
+        monkeypatch.setattr(auto, "train", lambda model, images, *_: learned.append(images))
+        monkeypatch.setattr(auto, "restore", lambda model, images: restored.append(images) or restore(model, images))
         with pytest.raises(LessonError, match="more --steps"):
             auto.main(width=4, steps=1, seeds=1, noise=0.5, source="sample", device="cpu", seed=0)
+        assert torch.cdist(restored[0].flatten(1), learned[0].flatten(1)).min() > 0.1, "measured on what it learned from"
         for name in ("restored", "denoised"):
             assert (paths.outputs("autoencoder") / f"{name}.png").exists()
 

@@ -137,6 +137,12 @@ class TestTraining:
             assert where[ids == bert.MASK].all(), "what is hidden is asked for"
             assert torch.equal(real, ids > 0) and not (where & ~real).any()
 
+    def test_masks_are_drawn_anew_in_each_step(self, bert, texts):
+        model = Recorder(284)
+        bert.pretrain(model, texts[0][:1].expand(64, -1), steps=3, share=0.3, lr=0.01, seed=0)  # always the same text
+        first, second, third = (where for _, _, where in model.asked)
+        assert not torch.equal(first, second) and not torch.equal(first, third)
+
     def test_blanks(self, bert, trained, tokenizer):
         found = bert.fill_in(trained["model"], tokenizer, ("the soup [MASK] cold.", "국[MASK] 짰다. 우리는 기뻤다."))
         assert set(found[0][:2]) & {"was", "were"} and set(found[1][:2]) & {"##은", "##는"}

@@ -74,6 +74,17 @@ class TestViews:
             one, two = (contrast.draw_view(x, kinds, generator) for _ in range(2))
             assert one.shape == x.shape and (one - two).abs().mean() > 0.1
 
+    def test_training_compares_two_views_and_not_one_with_itself(self, contrast, monkeypatch):
+        apart, loss = [], contrast.nt_xent
+
+        def watched(one, two, temperature):
+            apart.append((one - two).abs().mean().item())
+            return loss(one, two, temperature)
+
+        monkeypatch.setattr(contrast, "nt_xent", watched)
+        contrast.pretrain(torch.randn(128, 3, 32, 32), contrast.VIEWS["both"], epochs=1, temperature=0.2, seed=0)
+        assert len(apart) == 1 and apart[0] > 1e-3
+
     def test_crops_are_pieces_of_the_picture(self, contrast):
         """A picture whose pixels tell their own place: pieces are straight, inside, between 0.3 and 1 of the area."""
         ramp = torch.linspace(-1, 1, 65)[1::2]  # the middles of 32 pixels
@@ -157,12 +168,15 @@ class TestMain:
         train, test = picture_book.load(train=200, test=60)
         book = ImageData(train, test, list(picture_book.CLASSES), "sample", is_real=False)
         monkeypatch.setattr(contrast, "cifar10", lambda source: book)
-        blind = nn.Sequential(contrast.encoder(24, 0), nn.Identity())
+        spaces, draw = [], contrast.draw_neighbours
+        monkeypatch.setattr(contrast, "draw_neighbours", lambda *arguments: spaces.append(arguments[2]) or draw(*arguments))
+        blind = nn.Sequential(contrast.encoder(24, 0), nn.Linear(96, 64))
         for parameter in blind.parameters():
             nn.init.zeros_(parameter)
         monkeypatch.setattr(contrast, "pretrain", lambda *_, **__: (blind, 4 * [1.0]))
         with pytest.raises(LessonError, match="more --epochs"):
             contrast.main(epochs=1, temperature=0.2, views="both", labels=5, source="sample", device="cpu", seed=0)
+        assert spaces[0]["simclr"][0].shape == (200, 96), "features are taken before the projector"
 
     @pytest.mark.parametrize("flags", [{"epochs": 0}, {"temperature": 0.0}, {"labels": 0}])
     def test_check_notices_wrong_flags(self, contrast, flags):

@@ -77,6 +77,11 @@ class TestWayBack:
         assert seen[-1].mean().item() == pytest.approx(3, abs=0.05)
         assert seen[-1].std().item() == pytest.approx(0.5, abs=0.03)
 
+    @pytest.mark.parametrize("kind", ["posterior", "step", "none"])
+    def test_last_step_is_the_guess_and_adds_no_noise(self, process, left, kind):
+        seen = process.walk_back(lambda x, t: x / 2, process.normal(5, 1, seed=0), left, seed=1, kind=kind)
+        torch.testing.assert_close(seen[-1], seen[-2] / 2)
+
     def test_guess_is_the_mean_of_what_may_have_been(self, process, left):
         """E[start | x] by brute force: many starts, those that end up near x."""
         start, t = process.draw_hills(400_000, seed=0), 15

@@ -132,9 +132,13 @@ class TestMain:
         assert results["loss_2_one"] > results["loss_2_32"] > results["loss_4_32"]
         assert results["accuracy_2_one"] < results["accuracy_2_32"]
 
-    def test_check_notices_what_does_not_learn(self, quantization):
+    def test_check_notices_what_does_not_learn(self, quantization, monkeypatch):
+        learned, judged, train, measure = [], [], quantization.train, quantization.measure
+        monkeypatch.setattr(quantization, "train", lambda data, *rest: learned.append(data[0]) or train(data, *rest))
+        monkeypatch.setattr(quantization, "measure", lambda model, data: judged.append(data[0]) or measure(model, data))
         with pytest.raises(LessonError, match="more --steps"):
             quantization.main(source="sample", steps=1, networks=1, lr=1e-3, device="cpu", seed=0)
+        assert torch.cdist(judged[0], learned[0]).min() > 0.1, "measured on what it learned from"
 
     @pytest.mark.parametrize("wrong", [{"steps": 0}, {"networks": 0}, {"lr": 0.0}])
     def test_settings_that_cannot_be(self, quantization, wrong):

@@ -131,6 +131,14 @@ class TestLongerAndShorter:
         found = skips.delete_blocks(trained, bars)
         assert len(found) == 3  # the block that changes the shape stays
         assert len(trained.blocks) == 4 and not any(isinstance(block, nn.Identity) for block in trained.blocks)
+        with torch.no_grad():
+            for i, right in zip([i for i, block in enumerate(trained.blocks) if block.stride == 1], found, strict=True):
+                x = trained.eval().stem(bars[0])
+                for j, block in enumerate(trained.blocks):
+                    x = x if j == i else block(x)
+                answers = trained.classifier(x.mean(dim=(2, 3))).argmax(dim=1)
+                assert right == pytest.approx((answers == bars[1]).float().mean().item())
+        assert min(found) < skips.measure(trained, bars)[1]  # a plain network has but one path
         longer = skips.lengthen(trained, 2)
         torch.testing.assert_close(skips.delete_blocks(longer, bars)[-2:], [skips.measure(trained, bars)[1]] * 2)
 

@@ -168,9 +168,12 @@ class TestMain:
         return vae
 
     def test_check_notices_networks_that_do_not_learn(self, quick, monkeypatch):
-        monkeypatch.setattr(quick, "train", lambda *_: [])
+        seen, measure = {}, quick.measure
+        monkeypatch.setattr(quick, "train", lambda model, images, *_: seen.update(known=images))
+        monkeypatch.setattr(quick, "measure", lambda model, test, seed: seen.update(test=test) or measure(model, test, seed))
         with pytest.raises(LessonError, match="more --steps"):
             quick.main(width=4, betas=(1.0,), steps=1, seeds=1, lr=0.003, source="sample", device="cpu", seed=0)
+        assert torch.cdist(seen["test"].flatten(1), seen["known"].flatten(1)).min() > 0.1, "measured on what it learned from"
         for name in ("samples", "walk", "interpolation"):
             assert (paths.outputs("vae") / f"{name}.png").exists()
 

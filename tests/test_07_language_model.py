@@ -141,6 +141,17 @@ class TestTraining:
         _, lengths = models.train(model, tokens.train, 6, 2, 8, 1e-9, schedule=False)
         assert max(lengths) < 3 * min(lengths)  # they would add up without zero_grad
 
+    def test_the_state_is_carried_on(self, models, tokens):
+        """With next to no learning, the second window's loss is that after reading the first one."""
+        model = models.Recurrent(300, 16, 0)
+        (_, loss), (_, anew) = (
+            models.train(model, tokens.train, 2, 2, 8, 1e-9, schedule=False, carry=carry)[0] for carry in (True, False)
+        )
+        inputs, targets, _ = next(models.streams(tokens.train, 2, 16))
+        logits = model(inputs)[0][:, 8:].flatten(0, 1)
+        expected = torch.nn.functional.cross_entropy(logits, targets[:, 8:].flatten()).item()
+        assert loss == pytest.approx(expected, abs=1e-6) and abs(anew - expected) > 1e-4
+
     def test_taking_away(self, models, tokens):
         found = models.take_away(tokens, 16, 2, 0.01, 16, seed=0)
         assert list(found) == ["nothing", "clipping", "the schedule", "the state", "tying"]

@@ -125,6 +125,16 @@ class TestLearning:
         assert self.right(pointer, trained[False], data, reports) == 0.0
         assert self.right(pointer, trained[False], data, reports, replace=True) < 0.5
 
+    def test_gradients_are_of_one_batch(self, pointer, data, monkeypatch):
+        lengths = []
+
+        def measure(parameters, most):
+            lengths.append(sum(weight.grad.square().sum().item() for weight in parameters if weight.grad is not None) ** 0.5)
+
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", measure)
+        pointer.train(pointer.PointerGenerator(len(data[0]) + 4, 8, True, seed=0), data[1], steps=5, lr=1e-9, seed=0)
+        assert max(lengths) < 3 * min(lengths)  # they would add up without zero_grad
+
     def test_switch_is_for_new_words(self, pointer, trained, data):
         numbers, _, generate = pointer.write(trained[True], data[2])
         new = numbers >= len(data[0]) + 4

@@ -137,9 +137,12 @@ class TestMain:
         with pytest.raises(LessonError, match="more --steps"):
             lesson_module.main(**SETTINGS | {"lr": 1e-9})
 
-    @pytest.mark.parametrize("flags", [{"steps": -1}, {"networks": 0}, {"width": 6}, {"lr": -0.1}])
-    def test_check_notices_settings_that_cannot_be(self, lesson_module, flags):
-        with pytest.raises(LessonError, match="--networks 1"):
+    @pytest.mark.parametrize(
+        ("flags", "told"),
+        [({"steps": -1}, "--steps"), ({"networks": 0}, "--networks 1"), ({"width": 6}, "--width 4"), ({"lr": -0.1}, "--lr")],
+    )
+    def test_check_notices_settings_that_cannot_be(self, lesson_module, flags, told):
+        with pytest.raises(LessonError, match=told):
             lesson_module.main(**SETTINGS | flags)
 
 

@@ -104,6 +104,21 @@ class TestScorer:
         assert x[:, 2].mean() == pytest.approx(1.0) and x[:, 3].sum() == pytest.approx(3.0)
         assert x[:, 6:].tolist() == [[0, 1], [1, 0], [0, 0]]
 
+    def test_each_step_takes_the_gradient_anew(self, summaries):
+        """Three steps on one text, with gradients that cannot add up."""
+        x = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+        trained = summaries.train_scorer([x], [[1, 2]], 3, 0.05, 0, "cpu")
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
+        optimizer, weights = torch.optim.AdamW(model.parameters(), lr=0.05), [*model.parameters()]
+        for _ in range(3):
+            loss = -model(x)[:, 0].log_softmax(dim=0)[[1, 2]].mean()
+            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+                weight.grad = gradient
+            optimizer.step()
+        for ours, expected in zip(trained.parameters(), weights, strict=True):
+            torch.testing.assert_close(ours, expected)
+
     def test_padding_does_not_count(self, summaries):
         torch.manual_seed(0)
         described, picks = [torch.randn(n, 8) for n in (3, 4)], [[1], [0, 2]]

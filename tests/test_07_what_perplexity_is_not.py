@@ -71,6 +71,9 @@ def test_spoiling(subject, model):
     assert found["too sure"] > 1.5 * found["as it is"]  # on noise it is wrong all the time
     chances = model(ids[None, :-1])[0].softmax(dim=1).gather(1, ids[1:, None])
     assert found["as it is"] == pytest.approx((-chances.log().mean()).exp().item(), rel=1e-4)
+    likeliest = subject.write(model, ids[None, :1], 100, lambda logits: logits.argmax(dim=1))[0]
+    found = subject.spoil(model, likeliest, 0.02, 3.0)  # where it is right all the time
+    assert found["too sure"] < found["as it is"] < found["noisy"] < found["as it is"] / 0.98
 
 
 class TestWriting:

@@ -5,7 +5,7 @@
     logits = await batcher.ask(picture)          # from as many places at once as you like
     await batcher.close(worker)                  # after what was accepted is answered
 
-03_training/serving.py puts a service around it, and measures what it brings.
+03_training/request_batching.py builds one by hand; 03_training/serving.py puts a service around this one.
 """
 
 import asyncio

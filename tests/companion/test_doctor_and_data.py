@@ -140,6 +140,15 @@ def test_the_probe_is_a_program(project, monkeypatch, tmp_path):
     assert found["versions"] == {"torchvision": "1"}
 
 
+def test_missing_data_is_one_line(monkeypatch):
+    from utils import catalogue
+
+    monkeypatch.setattr(catalogue, "find", lambda name: "here" if name == "mnist" else None)
+    there, missing = doctor.check_data()
+    assert there.sign == "OK" and "mnist" in there.text
+    assert missing.sign == "--" and str(len(catalogue.CATALOGUE) - 1) in missing.text and missing.advice.endswith("study data")
+
+
 def test_the_probe_computes():
     found = {"errors": {}}
     probe.look_at_torch(found)

@@ -46,6 +46,13 @@ def test_did_you_mean(project, typed, meant):
     assert raised.value.code == 2
 
 
+@pytest.mark.parametrize("typed", ["01", "basics", "01_basics/"])
+def test_a_stage_is_told_by_what_is_in_it(project, typed):
+    with pytest.raises(Problem, match="whole stage.*autograd") as raised:
+        lessons.find(typed, lessons.runnable(project))
+    assert raised.value.code == 2
+
+
 @pytest.mark.parametrize("typed", ["", "/", ".", "zzzzzz", "../../etc/passwd", "mnist/model"])
 def test_nothing_near_is_one_sentence_too(project, typed):
     with pytest.raises(Problem, match="there is no"):

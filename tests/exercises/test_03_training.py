@@ -535,6 +535,8 @@ def test_plan_batches(answers):
         got = answers.plan_batches(arrivals, most, wait, seconds)
         expect(got, expected, call=f"{told}most {most}, wait {wait}, seconds {seconds})")
     expect(answers.plan_batches([0.0, 10.0, 10.0], 8, 1.0, 0.5), [[0], [1, 2]], call="plan_batches([0, 10, 10], 8, 1, 0.5)")
+    got = answers.plan_batches([0.0, 1.0, 2.0, 9.0], 2, 5.0, 1.0)  # begins at 1, free at 2, waits until 7; not 5, 6 and 11
+    expect(got, [[0, 1], [2], [3]], call="plan_batches([0, 1, 2, 9], most 2, wait 5, seconds 1)")
     expect(answers.plan_batches([], 8, 1.0, 0.5), [], call="plan_batches([], 8, 1, 0.5)")
 
 

@@ -104,8 +104,9 @@ def test_lstm_backward(answers):
         expect(
             answers.lstm_backward(upstream_h, torch.zeros_like(upstream_c), *values)[1].shape == c_before.shape, True, call=call
         )
-        expect(answers.lstm_backward(upstream_h, upstream_c, *values), right, call=call)
-    used = names_used(answers.lstm_backward) & {"backward", "grad", "autograd"}
+        with torch.inference_mode():  # autograd has nothing to go by here, under whatever name
+            expect(answers.lstm_backward(upstream_h, upstream_c, *values), right, call=call)
+    used = names_used(answers.lstm_backward) & {"backward", "autograd"}
     expect(", ".join(sorted(used)) or "nothing", "nothing", call="what lstm_backward uses and should do without")
 
 

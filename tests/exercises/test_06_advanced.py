@@ -348,10 +348,10 @@ def test_load_what_fits(answers):
     힌트: removeprefix로 이름을 다듬고, 이름과 모양이 model.state_dict()와 같은 것만 남긴다. load_state_dict(..., strict=False).
     """
     torch.manual_seed(0)
-    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 1000))
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 1000), nn.Linear(5, 2, bias=False))
     nn.init.uniform_(other[1].running_mean)
     for prefix in ("", "module."):
-        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 10), nn.Linear(2, 2))
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 10), nn.Linear(2, 5))  # the last one turned
         head = model[2].weight.detach().clone()
         saved = {f"{prefix}{name}": tensor for name, tensor in other.state_dict().items()} | {"unknown": torch.ones(2)}
         names = list(saved)

@@ -110,6 +110,8 @@ def test_multiply_analogy(answers):
         3,
         call="vectors of other lengths",
     )
+    flat = torch.tensor([[1.0, 0], [1, 0.05], [0, 1], [0.3, 1], [-1, 0]])  # c is nearest to itself; the last is the opposite of a
+    expect(answers.multiply_analogy(flat, 0, 1, 2), 3, call="multiply_analogy with c nearest, and one word the opposite of a")
     vectors = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
     for a, b, c in ((0, 1, 2), (5, 9, 30), (39, 3, 17)):
         cosines = (1 + F.cosine_similarity(vectors[[a, b, c], None], vectors[None], dim=2)) / 2
@@ -186,6 +188,9 @@ def test_sufficiency(answers):
     for keep, kept in ((1, ["not"]), (2, ["not", "good"]), (3, ["not", "bad", "good"]), (9, words), (0, [])):
         got = answers.sufficiency(judge, words, scores, keep)
         expect(float(got), judge(words) - judge(kept), call=f"sufficiency(judge, {words}, {scores}, keep={keep})")
+    words, scores = ["not", "the", "good"], [0.5, 0.0, 1.0]  # the second in importance stands first
+    got = answers.sufficiency(judge, words, scores, 2)
+    expect(float(got), judge(words) - judge(["not", "good"]), call=f"sufficiency(judge, {words}, {scores}, keep=2)")
 
 
 def test_stupid_backoff(answers):
@@ -281,7 +286,7 @@ def test_smoothed_cross_entropy(answers):
 def test_clipped_matches(answers):
     """Hint: a Counter of tuples for each side; for each n-gram of the hypothesis min(its count, the largest in a reference).
 
-    힌트: 쪽마다 튜플의 Counter를 만든다. 가설의 n-그램마다 min(자기 개수, 참조들 가운데 가장 큰 개수)를 더한다.
+    힌트: 쪽마다 튜플의 Counter를 만든다. 가설의 n-gram마다 min(자기 개수, 참조들 가운데 가장 큰 개수)를 더한다.
     """
     cat, mat = "the cat is on the mat".split(), "there is a cat on the mat".split()
     cases = [
@@ -317,6 +322,10 @@ def test_beam_step(answers):
     new, rows, tokens = answers.beam_step(first, chances[:1].log().expand(3, 3), none, 2)
     expect(rows, torch.tensor([0, 0, 0]), call="beam_step(only the first hypothesis is one): which goes on")
     expect(tokens, torch.tensor([0, 1, 2]), call="beam_step(only the first hypothesis is one): with which token")
+    chances = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])  # fewer hypotheses than tokens
+    new, rows, tokens = answers.beam_step(torch.tensor([0.6, 0.4]).log(), chances.log(), none[:2], 3)
+    expect(rows, torch.tensor([1, 0]), call="beam_step(two hypotheses, four tokens): which goes on")
+    expect(tokens, torch.tensor([0, 3]), call="beam_step(two hypotheses, four tokens): with which token")
 
 
 def test_personalized_pagerank(answers):
@@ -328,7 +337,7 @@ def test_personalized_pagerank(answers):
     weights = torch.rand(6, 6, generator=generator, dtype=torch.float64)
     weights = (weights + weights.T).fill_diagonal_(0)
     weights[2] = weights[:, 2] = 0  # no ties
-    start = torch.tensor([2.0, 0, 0, 1, 0, 1], dtype=torch.float64)
+    start = torch.tensor([2.0, 0, 1, 0, 0, 1], dtype=torch.float64)  # he jumps to the one without ties, too
     for damping in (0.85, 0.3, 0.99):
         for jump in (start, torch.ones(6, dtype=torch.float64)):
             step = weights / weights.sum(dim=0)
