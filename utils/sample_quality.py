@@ -2,7 +2,8 @@
 
     judge = train_judge(data.train)
     real, fake = judge.features(data.train.images / 255), judge.features(generated)  # (n, 64) each
-    frechet_distance(real, fake), precision_recall(real, fake)
+    frechet_distance(real, fake), kernel_distance(real, fake), precision_recall(real, fake)
+    nearest(generated, known)       # is it a copy?
 
 A distance says little by itself. Two others belong beside it: that of real pictures that nobody trained on (the floor), and that
 of `gaussian_samples` (what knows only the pixels' means and covariances). It also depends on the number of pictures and on the
@@ -51,6 +52,58 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     overlap = torch.linalg.eigvalsh(root @ covariance_b @ root).clamp_min(0).sqrt().sum()
     means = (a.mean(dim=0) - b.mean(dim=0)).square().sum()
     return (means + covariance_a.trace() + covariance_b.trace() - 2 * overlap).item()
+
+
+def kernel_distance(a: Tensor, b: Tensor) -> float:
+    """The squared maximum mean discrepancy of two clouds, unbiased, with a cubic kernel (Bińkowski et al., 2018, "KID").
+
+    The kernel is (x·y / d + 1)³ (https://arxiv.org/abs/1801.01401): equal means, covariances and third moments are at distance 0.
+    Unlike the Fréchet distance it assumes no normal distribution, and few points are not further apart on average than many:
+    drawn from one distribution, clouds of any size are at 0 on average, and so sometimes below.
+
+    Args:
+        a: Features (n, d), n > 1.
+        b: Features (m, d), m > 1.
+    """
+    check(min(len(a), len(b)) > 1, f"a kernel distance needs two pictures at least, there are {min(len(a), len(b))}")
+    a, b = a.cpu().double(), b.cpu().double()
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    def within(x: Tensor) -> Tensor:
+        """The mean over pairs of two different points: a point is always near to itself, which would say nothing."""
+        values = kernel(x, x)
+        return (values.sum() - values.trace()) / (len(x) * (len(x) - 1))
+
+    return (within(a) + within(b) - 2 * kernel(a, b).mean()).item()
+
+
+def nearest(images: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of some pictures the nearest of the known ones, by the root of the mean squared difference of their pixels.
+
+    Args:
+        images: (n, channels, height, width).
+        known: (m, channels, height, width), in the same range.
+
+    Returns:
+        Distances (n,), and the numbers of the nearest (n,), on the CPU.
+    """
+    known = known.cpu().flatten(1)
+    found = [torch.cdist(part, known).min(dim=1) for part in images.cpu().flatten(1).split(500)]
+    distances, indices = (torch.cat(column) for column in zip(*found, strict=True))
+    return distances / known.shape[1] ** 0.5, indices
+
+
+def copied(distances: Tensor, usual: Tensor, share: float = 0.01) -> float:
+    """The share of generated pictures that are nearer to a training picture than all but `share` of the real test pictures.
+
+    Args:
+        distances: Of generated pictures to the nearest training picture (`nearest`).
+        usual: Of test pictures to the nearest training picture: what is usual between different pictures.
+        share: What is returned, on average, where nothing is copied.
+    """
+    return (distances < usual.quantile(share)).float().mean().item()
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:

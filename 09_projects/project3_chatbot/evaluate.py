@@ -210,8 +210,8 @@ def draw_learning_curves(history: History):
     epochs = range(1, len(history.epochs) + 1)
     right.plot(epochs, [epoch["train_loss"] for epoch in history.epochs], "o-", label=label("training", "훈련"))
     right.plot(epochs, [epoch["loss"] for epoch in history.epochs], "o-", label=label("held-out replies", "검증용 답"))
-    right.axvline(history.best_epoch + 1, color="gray", linestyle=":", label=label("kept", "저장한 에폭"))
-    right.set(title=label("Where it begins to learn by heart", "외우기 시작하는 곳"), xlabel=label("epoch", "에폭"))
+    right.axvline(history.best_epoch + 1, color="gray", linestyle=":", label=label("kept", "저장한 에포크"))
+    right.set(title=label("Where it begins to learn by heart", "외우기 시작하는 곳"), xlabel=label("epoch", "에포크"))
     right.legend()
     return figure
 

@@ -145,8 +145,8 @@ def draw_learning_curves(history: History):
     for key in (key for key in history.epochs[0] if key.startswith("accuracy_")):
         values = [100 * epoch[key] for epoch in history.epochs]
         right.plot(epochs, values, "o-", markersize=4, label=key.removeprefix("accuracy_"))
-    right.axvline(history.best_epoch + 1, color="gray", linestyle=":", label=label("kept", "저장한 에폭"))
-    right.set(title=label("Accuracy on held-out reviews (%)", "검증 정확도 (%)"), xlabel=label("epoch", "에폭"))
+    right.axvline(history.best_epoch + 1, color="gray", linestyle=":", label=label("kept", "저장한 에포크"))
+    right.set(title=label("Accuracy on held-out reviews (%)", "검증 정확도 (%)"), xlabel=label("epoch", "에포크"))
     right.grid(alpha=0.3)
     right.legend()
     return figure

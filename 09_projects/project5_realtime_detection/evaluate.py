@@ -128,7 +128,7 @@ def draw_learning_curves(history: History):
     epochs = range(1, len(history.epochs) + 1)
     for key, name in (("map_50", "mAP@0.5"), ("map", "mAP@0.5:0.95")):
         right.plot(epochs, [epoch[key] for epoch in history.epochs], "o-", markersize=4, label=name)
-    right.set(title=label("On validation pictures", "검증 사진에서"), xlabel=label("epoch", "에폭"), ylim=(0, 1))
+    right.set(title=label("On validation pictures", "검증 사진에서"), xlabel=label("epoch", "에포크"), ylim=(0, 1))
     right.grid(alpha=0.3)
     right.legend()
     return figure
