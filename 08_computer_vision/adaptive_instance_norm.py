@@ -1,4 +1,4 @@
-"""Adaptive instance normalisation · 적응적 인스턴스 정규화
+"""Adaptive instance normalization · 적응적 인스턴스 정규화
 
 A style that nobody trained for has to be handed over as numbers: each feature's mean and deviation over the painting. Give these
 to the photograph's features, and let a decoder, trained once on many styles, make a picture of them.
@@ -6,7 +6,7 @@ to the photograph's features, and let a decoder, trained once on many styles, ma
 특징을 그 숫자에 맞추면, 여러 스타일로 한 번 학습한 디코더가 그것을 그림으로 바꾼다.
 
 You will
-  1. write adaptive instance normalisation, equal to PyTorch's instance norm; meet the error everyone meets
+  1. write adaptive instance normalization, equal to PyTorch's instance norm; meet the error everyone meets
   2. see what means and deviations carry: a picture cut up and shuffled has nearly the same ones
   3. train a decoder behind a fixed encoder, on photographs and paper that is marbled, or laid in tiles, by a few lines of code
   4. paint in styles that it has never seen; judge it, by layers not optimised, against matched colours and a wrong style

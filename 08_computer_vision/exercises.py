@@ -244,25 +244,6 @@ def turn_boxes(boxes: Tensor, width: int) -> Tensor:
     raise NotImplementedError  # TODO
 
 
-def undo_letterbox(boxes: Tensor, width: int, height: int, side: int) -> Tensor:
-    """Move boxes that were found in a letterbox back into the picture.
-
-    A picture of width x height was enlarged by the one factor that makes its longer edge `side` long. It was put into a square
-    of side x side with grey on both sides of it: (side - round(length * factor)) // 2 pixels of it on the left, and at the top,
-    where `length` is the picture's width, and its height.
-
-    Args:
-        boxes: (n, 4), x1 y1 x2 y2 in pixels of the square. They may reach into the grey.
-        width: Of the picture.
-        height: Of the picture.
-        side: Of the square.
-
-    Returns:
-        (n, 4) in pixels of the picture, cut at its edges.
-    """
-    raise NotImplementedError  # TODO
-
-
 def number_pieces(mask: Tensor) -> Tensor:
     """Number the connected pieces of a mask as scipy.ndimage.label does: neighbours share an edge; corners do not connect.
 

@@ -182,13 +182,14 @@ def judge(network: PerceptualNetwork, picture: Tensor, photo: Tensor, painting: 
 
 
 # %% All of it, in order
-def draw(pictures: dict[str, Tensor]) -> None:
-    """Draw six pictures (1, 3, height, width) with their names."""
+def draw(pictures: list[Tensor]) -> None:
+    """Draw six pictures (1, 3, height, width): the photograph, its colours matched, what was painted, and the painting."""
     import matplotlib.pyplot as plt
 
+    english = ("photograph", "colours only", "batch norm", "instance norm", "optimised", "painting")
     korean = ("사진", "색만", "배치 정규화", "인스턴스 정규화", "최적화", "그림")
     figure, axes = plt.subplots(2, 3, figsize=(9.5, 4.7), layout="constrained")
-    for axis, (title, picture), translated in zip(axes.flat, pictures.items(), korean, strict=True):
+    for axis, picture, title, translated in zip(axes.flat, pictures, english, korean, strict=True):
         axis.imshow(picture[0].permute(1, 2, 0).cpu().numpy())
         axis.set(title=label(title, translated), xticks=[], yticks=[])
     save_figure(figure, __file__, "painted")
@@ -237,7 +238,7 @@ def main(
         results |= {f"{key}_{name}": value for key, value in far.items()}
         print("5. {:10}: off the style {style:.3f}; off the content {content:.2f}, elsewhere {elsewhere:.2f}".format(name, **far))
     print(f"   optimising takes {results['times_faster']:.0f} times as long as painting, without the training")
-    draw(pictures | {"painting": painting})
+    draw([*pictures.values(), painting])
     ratio = results["style_instance"] / min(results["style_photograph"], results["style_colours"])
     kept = results["content_instance"] / results["elsewhere_instance"]
     check(ratio < 0.6 and kept < 0.75, f"style {ratio:.2f} of the photograph's, content {kept:.2f} of elsewhere: more --steps?")

@@ -189,9 +189,7 @@ def draw(images: Tensor, rows: dict[str, Tensor], wrong: dict[str, Tensor], clas
     for i, picture in enumerate(images.cpu()):
         grid[0][i].imshow(picture.movedim(0, -1).numpy())
         for axis, (name, masks) in zip(grid[1:, i], rows.items(), strict=True):
-            axis.imshow(
-                masks[i].cpu().numpy(), "tab20", vmin=0, vmax=classes, interpolation="nearest"
-            )  # IGNORED as the last colour
+            axis.imshow(masks[i].cpu().numpy(), "tab20", vmin=0, vmax=classes, interpolation="nearest")  # IGNORED: last colour
             axis.set_ylabel("" if i else name)
     axis = curves.subplots()
     for kind, shares in wrong.items():

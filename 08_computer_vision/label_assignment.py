@@ -13,7 +13,7 @@ You will
 
 Before     08_computer_vision/object_detection.py, anchor_matching.py
 Run        python -m study run label_assignment    (about 50 s on one CPU core, after importing torch)
-You see    AP@0.5 0.57 by the centre, 0.20 by all inside; without suppression one-to-one loses 0.04 and a radius 0.28
+You see    AP@0.5 about 0.56 by the centre, 0.20 by all inside; without suppression one-to-one loses 0.04 and a radius 0.28
 Try next   --steps 400 --seeds 1 (80 s): first guess which rule gains most from six times the steps
 Theory     notes/en/08_computer_vision.md · notes/ko/08_computer_vision.md
 Practise   python -m study check 08

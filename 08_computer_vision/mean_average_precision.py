@@ -130,8 +130,8 @@ def compare(found: list[Found], truth: Truth) -> tuple[dict[str, float], float]:
     off = (torch.tensor(ours, dtype=torch.float64) - theirs.per_class.mean(dim=1)).abs().max().item()
     areas = {"11 points": mean_area(found, truth, 0.5, VOC), "all points": mean_area(found, truth, 0.5, None)}
     areas |= {"101 points": ours[0], "101 points, from 0.5 to 0.95": sum(ours) / len(ours)}
-    numbers = ", ".join(f"{name} {value:.4f}" for name, value in areas.items())
-    print(f"3. AP@0.5 {numbers}; off from the finished one by {off:.0e}")
+    numbers = "; ".join(f"{name}: {value:.4f}" for name, value in areas.items())
+    print(f"3. AP@0.5 by {numbers}; off from the finished one by {off:.0e}")
     return areas, off
 
 

@@ -198,7 +198,7 @@ def draw(curves: dict[str, list[float]], soft: float) -> None:
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for name, (korean, _, _) in CURVES.items():
         axis.plot(THRESHOLDS, curves[name], "o-", label=label(name, korean))
-    axis.plot(THRESHOLDS, curves["perfect boxes"], "k:", label=label("crowd, perfect boxes that stay", "무리, 남는 완벽한 박스"))
+    axis.plot(THRESHOLDS, curves["perfect, kept"], "k:", label=label("crowd, perfect boxes that stay", "무리, 남는 완벽한 박스"))
     axis.axhline(soft, color="C2", linestyle="--", label=label("crowd, soft-NMS", "무리, soft-NMS"))
     axis.set(xlabel=label("threshold", "문턱값"), ylabel=label("average precision at 0.5", "0.5에서의 평균 정밀도"))
     axis.legend()
@@ -224,9 +224,10 @@ def main(scenes: int = 150, layers: int = 3, cases: int = 600, seed: int = 0) ->
         name: [precision_after_nms(*known[kind], threshold, by_class) for threshold in THRESHOLDS]
         for name, (_, kind, by_class) in CURVES.items()
     }
-    curves["perfect boxes"] = share_kept(known["crowd"][1])
+    curves["perfect, kept"] = share_kept(known["crowd"][1])
+    print("4. AP@0.5 by threshold " + " ".join(f"{threshold:4}" for threshold in THRESHOLDS))
     for name, curve in curves.items():
-        print(f"4. {name:19}" + " ".join(f"{value:.2f}" for value in curve))
+        print(f"   {name:20}" + " ".join(f"{value:.2f}" for value in curve))
     softly = {sigma: precision([soft_nms(one, sigma) for one in known["crowd"][0]], known["crowd"][1]) for sigma in SIGMAS}
     sigma = max(softly, key=softly.get)
     print("5. crowd, soft-NMS " + ", ".join(f"sigma {one} {value:.3f}" for one, value in softly.items()))
@@ -237,7 +238,7 @@ def main(scenes: int = 150, layers: int = 3, cases: int = 600, seed: int = 0) ->
         soft = precision([soft_nms(one, sigma) for one in said], truth)
         print(f"5. test, {name}: no NMS {none:.3f}, threshold {threshold} {hard:.3f}, soft {soft:.3f}")
         found |= {f"threshold_{kind}": threshold, f"none_{kind}": none, f"nms_{kind}": hard, f"soft_{kind}": soft}
-    found |= {"sigma": sigma, "kept_at_05": curves["perfect boxes"][4]} | measure_time((500, 2000, 8400), 300, seed)
+    found |= {"sigma": sigma, "kept_at_05": curves["perfect, kept"][4]} | measure_time((500, 2000, 8400), 300, seed)
     draw(curves, softly[sigma])
     better = found["nms_classes"] - found["none_classes"]
     check(better > 0.1, f"average precision rose by {better:.2f} only: is what overlaps really dropped?")

@@ -14,7 +14,7 @@ You will
 
 Before     08_computer_vision/mean_average_precision.py, 06_advanced/skip_connections.py
 Run        python -m study run object_detection     (about 52 s on one CPU core, after importing torch)
-You see    mAP@0.5 0.79, 0.42 without NMS, 0.32 without a network; 0.01 and 0.00 where a mistake is made; found.png, curves.png
+You see    mAP@0.5 0.79, 0.42 without NMS, 0.32 without a network; 0.02 and 0.00 where a mistake is made; found.png, curves.png
 Try next   --source real --steps 3000: blood cells, if you have BCCD. First guess which of the three kinds is the hardest
 Theory     notes/en/08_computer_vision.md · notes/ko/08_computer_vision.md
 Practise   python -m study check 08
@@ -237,7 +237,7 @@ def main(
     print("   AP@0.5:", ", ".join(f"{name} {one:.2f}" for name, one in zip(data.classes, result.per_class[0], strict=True)))
     results["map"] = result.mean  # over thresholds from 0.5 to 0.95
     for name, mistake in (("right", {}), ("no_prior", {"prior": 0.5}), ("no_stride", {"unit": 1.0})):  # all else is equal
-        print(f"5. {name}")
+        print(f"5. {name.replace('_', ' ')}")
         torch.manual_seed(seed)
         model = Detector(len(data.classes), **mistake).to(where)
         losses, precision = train(model, data, min(steps, early), batch_size, lr, 1, seed)

@@ -228,7 +228,7 @@ def main(steps: int = 100, seeds: int = 3, lr: float = 0.01, device: str = "auto
     held, new = (3 * (one - F.avg_pool2d(one, 7, 1, padding=3)).clamp(0, 0.33) for one in grey)
     baseline = judge(held, validation.masks, new, test.masks)[1]
     print(f"4. {share:.1%} of the pixels are wire; what is brighter than around it has an IoU of {baseline:.3f}")
-    print(f"   {steps} steps, mean ± standard deviation of {seeds} seeds: " + ", ".join(MEASURES))
+    print(f"   {steps} steps, mean ± standard deviation of {seeds} seeds: " + "; ".join(MEASURES))
     results, curves = {"baseline_iou": baseline, "share": share}, {}
     for name, loss_of in LOSSES.items():
         networks = [train(loss_of, known, steps, lr, one) for one in range(seed, seed + seeds)]

@@ -290,7 +290,7 @@ def run_benchmark(root: Path, options: Namespace) -> int | None:
             summary = (ast.get_docstring(ast.parse(file.read_bytes())) or "").partition("\n")[0]
             print(f"  {paint(f'{lessons.usual_name(path, list(files)):18}', 'bold')} {summary}")
         return None
-    path = lessons.find(options.name, list(files))
+    path = lessons.find(options.name, list(files), listed_by="bench")
     return hand_over([str(environment.ensure(root)), str(root / path), *options.passed_on], child_environment(root))
 
 

@@ -58,8 +58,13 @@ def _short_forms(folder: str) -> list[str]:
     return [folder]
 
 
-def find(name: str, paths: list[str]) -> str:
+def find(name: str, paths: list[str], listed_by: str = "") -> str:
     """The one of `paths` that the reader means by `name`.
+
+    Args:
+        name: What the reader typed.
+        paths: What there is.
+        listed_by: The command that lists it; "" is none, which shows the roadmap.
 
     Raises:
         Problem: there is none, and which ones come near; or there are several, and which.
@@ -73,10 +78,10 @@ def find(name: str, paths: list[str]) -> str:
     if matches:
         choices = ", ".join(f"{names_of(path)[-1]}" for path in matches)
         raise Problem(say(f"{name} is more than one thing: {choices}", f"{name} 이름이 여럿입니다: {choices}"), code=2)
-    raise unknown(name, paths)
+    raise unknown(name, paths, listed_by)
 
 
-def unknown(name: str, paths: list[str]) -> Problem:
+def unknown(name: str, paths: list[str], listed_by: str = "") -> Problem:
     """The sentence about a name that does not exist, with the names that come near, or those in the stage of that name."""
     wanted = "/".join(parts_of(name))
     inside = [usual_name(path, paths) for path in paths if "/" in path and wanted in names_of(path.partition("/")[0])]
@@ -90,7 +95,8 @@ def unknown(name: str, paths: list[str]) -> Problem:
     if near:
         english, korean = f"did you mean {' or '.join(near)}?", f"혹시 {' 또는 '.join(near)} 인가요?"
     else:
-        english, korean = f"{companion()} shows what there is", f"{companion()}로 목록을 볼 수 있습니다"
+        command = f"{companion()} {listed_by}".rstrip()
+        english, korean = f"{command} shows what there is", f"{command}로 목록을 볼 수 있습니다"
     return Problem(say(f'there is no "{name}"; {english}', f'"{name}" 이(가) 없습니다. {korean}'), code=2)
 
 

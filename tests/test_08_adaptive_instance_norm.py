@@ -101,6 +101,22 @@ class TestDecoder:
         ends = [(styles.paint(network, decoder, disc, [(end, 1.0)]) - between).abs().mean() for end in (one, other)]
         assert min(ends) > 0.01 and between.min() >= 0 and between.max() <= 1
 
+    def test_decoder_is_given_maps_with_the_styles_statistics(self, styles, network, disc, papers):
+        given = {}
+
+        class Recorder:
+            layers = network.style[:2]
+
+            def __call__(self, maps, colours, generator):
+                given.update(maps)
+                return colours
+
+        styles.paint(network, Recorder(), disc, [(papers[:1], 0.25)])
+        with torch.no_grad():
+            own, goals = network(disc, Recorder.layers), network(papers[:1], Recorder.layers)
+        for name, goal in goals.items():
+            torch.testing.assert_close(given[name], 0.75 * own[name] + 0.25 * styles.adain(own[name], goal))
+
     def test_decoder_can_leave_a_photograph_as_it_is(self, styles, network, disc):
         decoder = styles.Decoder(network, width=4)
         for parameter in decoder.finish[-1].parameters():
@@ -127,6 +143,12 @@ class TestDecoder:
         assert len(losses) == STEPS and sum(losses[-10:]) / 10 < 0.5 * losses[0]
         assert all(torch.equal(value, frozen[name]) for name, value in network.state_dict().items())
         assert distances(wrong=False) < 0.6 * distances(wrong=True)
+
+    def test_content_is_asked_for(self, styles, network, disc, papers):
+        torch.manual_seed(0)
+        decoder, photos = styles.Decoder(network, width=4), photograph_patches([disc], 4, 48, torch.Generator().manual_seed(0))
+        losses = styles.train(network, decoder, photos, papers[:4], steps=3, weight=0.0, lr=0.001, seed=0)
+        assert min(losses) > 0.1  # an untrained decoder does not show the photograph
 
     def test_judge(self, styles, network, disc, papers):
         far = styles.judge(network, disc, papers[:1], F.interpolate(papers[:1], size=disc.shape[2:]), disc)

@@ -96,6 +96,16 @@ class TestTraining:
         rivals = [fast.judge(network, one, test, stripes)["style"] for one in (test, perceptual.match_colours(test, stripes))]
         assert far["style"] < 0.4 * min(rivals) and far["content"] < 0.5 * far["elsewhere"]
 
+    def test_loss_asks_for_the_photograph_and_for_the_style(self, fast, network, photographs, stripes):
+        photo, grams = photographs[0][None, :, :96, :124], perceptual.grams_of(network, stripes, network.style)
+        same, mirrored = (fast.loss_of(network, one, photo, grams, weight=0.0) for one in (photo, photo.flip(3)))
+        assert mirrored > same + 0.5  # as rough as the photograph, but everything is elsewhere
+        styled = stripes.repeat(1, 1, 2, 3)[..., :124]
+        with_style, without = (
+            [fast.loss_of(network, one, one, grams, weight).item() for one in (photo, styled)] for weight in (1.0, 0.0)
+        )
+        assert with_style[0] - without[0] > 2 * (with_style[1] - without[1])
+
     def test_optimisation(self, fast, network, photographs, stripes):
         grams, test = perceptual.grams_of(network, stripes, network.style), photographs[0][None, :, :48, :48]
         painted = fast.optimise(network, test, grams, 10.0, 15)

@@ -155,6 +155,12 @@ class TestTraining:
         classes, heat, offsets = instances.answer(network, few.images)
         assert not network.training and classes.shape == heat.shape == (2, 64, 64) and offsets.shape == (2, 2, 64, 64)
 
+    def test_classes_centres_and_offsets_are_learned(self, instances, scenes, semantic):
+        torch.manual_seed(0)
+        network = instances.Network(width=4)
+        instances.train(network, scenes, semantic, spread=2.5, steps=1, seed=0)
+        assert (network.head.bias.grad != 0).all()  # three classes, a hill, two ways
+
     def test_mirrored_scenes_have_mirrored_targets(self, instances, scenes, semantic):
         """A network that works out the targets from the mirrored pictures is never wrong but in the classes."""
 

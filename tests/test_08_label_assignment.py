@@ -139,6 +139,22 @@ class TestDetector:
         nothing = rules.detection_loss("inside", perfect[:, :1].expand(1, 256, 2), found[None], [BOXES[:0]], [LABELS[:0]])
         assert nothing.isfinite()
 
+    def test_each_picture_is_judged_by_its_own_answers(self, rules, said):
+        logits, found = (torch.stack([part, part.flip(0)]) for part in said)
+        truths = [BOXES[:2], BOXES[2:]], [LABELS[:2], LABELS[2:]]
+        total, cells = 0.0, 0
+        for i, (boxes, labels) in enumerate(zip(*truths, strict=True)):
+            count = (rules.assign("dynamic", boxes, labels, logits[i], found[i]) >= 0).sum().item()
+            total += count * rules.detection_loss("dynamic", logits[i : i + 1], found[i : i + 1], [boxes], [labels]).item()
+            cells += count
+        assert rules.detection_loss("dynamic", logits, found, *truths).item() == pytest.approx(total / cells, rel=1e-5)
+
+    def test_classes_and_sides_are_learned(self, rules):
+        torch.manual_seed(0)
+        network = rules.Detector()
+        rules.detection_loss("radius", *network(torch.randn(1, 3, 64, 64)), [BOXES], [LABELS]).backward()
+        assert (network.head[-1].bias.grad != 0).all()  # two classes, then four sides
+
     def test_learns(self, rules, few):
         network = rules.train(few, "radius", steps=30, seed=1)
         assert network.training  # and for judging it is not: else a picture's boxes would depend on the others of its batch

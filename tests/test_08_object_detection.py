@@ -79,6 +79,16 @@ class TestDetector:
         change = (model(moved)[0] - model(x)[0]).abs().sum(dim=2).view(8, 12)
         assert divmod(change.argmax().item(), 12)[0] <= 2 and divmod(change.argmax().item(), 12)[1] >= 8
 
+    def test_the_coarse_half_sees_far(self, detection):
+        """The fine layers alone see 31 pixels to each side of a cell's middle."""
+        torch.manual_seed(0)
+        model, x = detection.Detector(2).eval(), torch.rand(1, 3, 192, 192, requires_grad=True)
+        nn.init.normal_(model.classes.weight)
+        answers = model(x)[0].view(24, 24, 2)
+        (slope,) = torch.autograd.grad(answers[12, 12].sum(), x)
+        rows = slope.abs().sum(dim=(0, 1, 3)).nonzero()[:, 0]  # which rows of pixels the cell at (100, 100) depends on
+        assert rows.min() < 100 - 48 and rows.max() > 100 + 48
+
 
 class TestAssign:
     BOXES = torch.tensor([[4.0, 4.0, 30.0, 40.0], [20.0, 10.0, 60.0, 30.0], [41.0, 49.0, 45.0, 51.0]])

@@ -46,7 +46,7 @@ class TestMain:
 
         monkeypatch.setattr(benchmark, "measure", measure)
         monkeypatch.setattr(benchmark, "load_network", lambda kind: nn.Identity())
-        monkeypatch.setattr(benchmark.lesson(), "milliseconds_each", lambda model, sizes: [20.0, 5.0])
+        monkeypatch.setattr(benchmark.lesson("request_batching"), "milliseconds_each", lambda model, sizes: [20.0, 5.0])
         return asked
 
     def test_rates_are_in_units_of_one_by_one(self, benchmark, asked):

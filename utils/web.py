@@ -137,7 +137,11 @@ def listen(host: str, port: int) -> socket.socket:
     """
     check(0 <= port <= 65535, f"--port {port}: ports are numbered from 0 to 65535; 0 takes a free one")
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        # An answer is sent in two parts, head and body. Without this the second waits until the first is acknowledged, which may
+        # take 40 ms. asyncio sees to it where it opens the socket itself; connections inherit it from ours.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise LessonError(

@@ -1,8 +1,8 @@
 """Strings of spoken digits, put together from recordings of single ones: with pauses, run together, or none at all.
 
 data = load("auto")
-data.train          # StringBatches: new strings in every step
-data.test           # Strings: always the same
+data.clips.train    # single digits, of which StringBatches makes new strings in every step
+data.apart          # Strings to test on, always the same; so is data.together
 """
 
 import functools

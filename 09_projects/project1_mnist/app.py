@@ -14,9 +14,9 @@ from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from torch import Tensor, nn
 
+from project1_mnist.evaluate import load_network
 from project1_mnist.model import Net
 from project1_mnist.picture import digit_from
-from project1_mnist.predict import load_network
 from utils import web
 from utils.device import pick_device
 from utils.lesson import run

@@ -62,9 +62,7 @@ def plain_batches(data: Images, device: torch.device, batch_size: int = 500) -> 
 
 def mean_and_std(images: Tensor) -> tuple[float, float]:
     """Mean and standard deviation of the pixels of uint8 images, in 0..1. Of the training images only."""
-    counts = torch.bincount(
-        images.flatten(), minlength=256
-    ).double()  # how often each brightness occurs: 256 numbers, not millions
+    counts = torch.bincount(images.flatten(), minlength=256).double()  # of each brightness: 256 numbers, not millions
     brightness = torch.arange(256) / 255
     mean = (counts * brightness).sum() / counts.sum()
     variance = (counts * (brightness - mean).square()).sum() / counts.sum()

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from project1_mnist.data import shift, to_pixels
 from project1_mnist.model import Net
-from utils import datasets, paths
-from utils.checkpoint import load_model
+from utils import checkpoint, datasets, paths
 from utils.datasets import ImageData, Images, Source, nearest_mean_accuracy
 from utils.device import pick_device
 from utils.evaluation import draw_confusion, draw_embedding, draw_worst_mistakes, grad_cam, look, show_heat
@@ -25,6 +24,26 @@ from utils.lesson import run
 from utils.plotting import label, save_figure
 
 NEIGHBOURS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))  # (down, right): as it is, and one pixel in each direction
+FACTS = ("classes", "source", "accuracy")  # what must be saved with the weights
+
+
+def load_network(model: Path | None, device: torch.device) -> tuple[Net, dict]:
+    """Load the trained network, ready to answer.
+
+    Args:
+        model: Its file; None is where training puts it.
+        device: Where it goes.
+
+    Returns:
+        The network, and what was saved with it: classes, source, accuracy.
+
+    Raises:
+        LessonError: There is none, or it is another model's.
+    """
+    path, about = checkpoint.load_facts(model, paths.models("project1_mnist") / "model.pt", FACTS, "run mnist")
+    network = Net()
+    checkpoint.load_model(path, network, device)
+    return network.eval(), about
 
 
 # %% Measuring
@@ -51,7 +70,18 @@ def probabilities(model: nn.Module, images: Tensor, device: torch.device, copies
 
 
 def measure(model: nn.Module, data: ImageData, device: torch.device, copies: bool = True) -> dict[str, float]:
-    """Accuracies in 0..1 on the test images: with shifted copies (if `copies`), without them, and the baseline's."""
+    """Measure a network on the test images.
+
+    Args:
+        model: The network, on `device`.
+        data: Its data set; the training images are for the baseline only.
+        device: Where to compute.
+        copies: Average over five shifted copies of each test image.
+
+    Returns:
+        Accuracies in 0..1 with shifted copies (if `copies`) and without them, the baseline's (the nearest mean image), the number
+        of mistakes and of test images, and the seconds it took.
+    """
     test = data.test
     started = time.perf_counter()
     found = looks(model, test.images, device, copies)  # (5 or 1, N, classes)
@@ -128,12 +158,17 @@ def draw_grad_cam(model: Net, test: Images, classes: list[str]):
     with torch.no_grad():
         best_two = model(pixels).topk(2).indices  # (classes, 2)
     figure, axes = plt.subplots(2, len(first), figsize=(1.3 * len(first), 3.4))
-    for row, place in enumerate(("best", "second")):
+    for row in (0, 1):
         heat = grad_cam(model, model.features[4], pixels, best_two[:, row])  # features[4]: the second convolution
         for column, axis in enumerate(axes[row]):
             show_heat(axis, pixels[column], heat[column])
-            axis.set_title(f"{place}: {classes[best_two[column, row]]}", fontsize=9)
-    figure.suptitle(label("Grad-CAM: where the network looked for each answer", "Grad-CAM: 각 답을 위해 신경망이 본 곳"))
+            axis.set_title(f"{row + 1}. {classes[best_two[column, row]]}", fontsize=9)
+    figure.suptitle(
+        label(
+            "Grad-CAM: where the network looked for its first and second answer",
+            "Grad-CAM: 신경망이 첫째와 둘째 답을 위해 본 곳",
+        )
+    )
     figure.tight_layout()
     return figure
 
@@ -174,10 +209,10 @@ def main(model: Path | None = None, source: Source = "auto", device: str = "auto
         figures: Draw as well.
     """
     device = pick_device(device)
-    network = Net().to(memory_format=torch.channels_last)
-    about = load_model(model or paths.models("project1_mnist") / "model.pt", network, device)
+    network, about = load_network(model, device)
+    network.to(memory_format=torch.channels_last)
     data = datasets.mnist(source)
-    print(f"trained on: {about.get('source', 'unknown')}")
+    print(f"trained on: {about['source']}")
     print(f"tested on:  {data.source}")
     if figures:
         draw_everything(network, data, device)

@@ -14,35 +14,14 @@ import tyro
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from project1_mnist.evaluate import load_network
 from project1_mnist.model import Net
 from project1_mnist.picture import digit_from, reduce_to, to_grey
-from utils import checkpoint, paths
 from utils.device import pick_device
 from utils.evaluation import draw_probabilities
 from utils.lesson import LessonError, check, explain, mention, run
 from utils.pictures import open_picture
 from utils.plotting import label, save_figure
-
-
-def load_network(model: Path | None, device: torch.device) -> tuple[Net, dict]:
-    """Load the trained network, ready to answer.
-
-    Args:
-        model: Its file; None is where training puts it.
-        device: Where it goes.
-
-    Returns:
-        The network, and what was saved with it: classes, source, accuracy.
-
-    Raises:
-        LessonError: There is none, or it is another model's.
-    """
-    facts = ("classes", "source", "accuracy")
-    path, about = checkpoint.load_facts(model, paths.models("project1_mnist") / "model.pt", facts, "run mnist")
-    network = Net()
-    checkpoint.load_model(path, network, device)
-    mention("data", f"trained on {about['source']}; {about['accuracy']:.2%} right on its test set")
-    return network.eval(), about
 
 
 @torch.no_grad()
@@ -86,6 +65,7 @@ def main(pictures: tyro.conf.Positional[tuple[Path, ...]], model: Path | None = 
     """
     check(len(pictures) > 0, "name at least one picture: python -m study run mnist/predict photo.png")
     network, about = load_network(model, pick_device(device))
+    mention("data", f"trained on {about['source']}; {about['accuracy']:.2%} right on its test set")
     classes = about["classes"]
     results: dict[str, float] = {}
     failed: list[str] = []

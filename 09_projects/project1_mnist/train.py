@@ -29,7 +29,7 @@ from utils.evaluation import draw_learning_curves
 from utils.lesson import check, run
 from utils.plotting import label, save_figure
 from utils.seeding import seed_everything
-from utils.training import evaluate, fit
+from utils.training import evaluate, fit, rise_and_fall
 
 # Chosen on 5,000 training images that were held out, never on the test set; benchmarks/README.md has what was tried.
 PRESETS = {
@@ -64,7 +64,7 @@ def triangle(optimizer: torch.optim.Optimizer, steps: int, peak: float = 0.25) -
 
     The slow start lets the batch norms settle; the slow end lets the weights settle (Smith and Topin, 2018).
     """
-    return LambdaLR(optimizer, lambda step: min((step + 1) / (peak * steps), (steps - step) / ((1 - peak) * steps)))
+    return rise_and_fall(optimizer, steps, rise=peak)
 
 
 def main(
@@ -94,7 +94,7 @@ def main(
         images: Train on this many images only: how much data does it take?
         seed: Of the weights, the order of the images and their shifts.
         device: "auto", "cpu", "cuda" or "mps".
-        copies: Average over five shifted copies of each test image.
+        copies: Test-time augmentation: average over five shifted copies of each test image.
         resume: Go on with the run that was interrupted.
         figures: Draw what the network learned, and log the curves (a few seconds more).
         tracker: What to log them with: "tensorboard", or "wandb" or "mlflow" from `study setup --extra tracking`.

@@ -95,9 +95,9 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 
 def resnet18() -> tuple[nn.Sequential, int]:
     """torchvision's ResNet-18 (He et al., 2016) with the stem for small pictures: 3x3 without stride, and no pooling."""
-    from torchvision.models import resnet18
+    from torchvision import models
 
-    network = resnet18()
+    network = models.resnet18()
     network.conv1, network.maxpool = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False), nn.Identity()
     return nn.Sequential(*list(network.children())[:-2]), 512  # without its own pooling and linear layer
 

@@ -43,7 +43,7 @@ Name = Literal["small", "medium", "wideresnet", "resnet18"]
 #   lr             how far a step turns the filters          head_lr   learning rate of the last layer
 #   decay          weight decay of all but the filters, for each image of a batch
 #   sizes          of the pictures, in equal parts of the run
-#   shift, cutout  in pixels
+#   shift, cutout  in pixels; no preset cuts anything out, `benchmarks/cifar10.py ablation` tries it
 QUICK = {"model": "small", "batch_size": 500, "lr": 0.24, "head_lr": 6.0, "decay": 5e-7, "shift": 2, "cutout": 0}
 PRESETS = {
     "default": {**QUICK, "epochs": 5, "sizes": (20, 24, 32)},

@@ -179,7 +179,7 @@ def main(
         model: own, which you have trained, or smollm2, a published one.
         host: Who may open it: 127.0.0.1 is this computer only, 0.0.0.0 is everyone in your network.
         port: The number behind the colon in the address; 0 takes a free one.
-        int8: Weights of one byte instead of four: a CPU writes twice as fast, nearly as well.
+        int8: Weights of one byte instead of four: a CPU writes more than twice as fast, nearly as well.
         file: Other weights than the usual ones.
         device: auto, cpu, cuda or mps.
     """

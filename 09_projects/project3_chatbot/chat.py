@@ -4,7 +4,7 @@
     for piece in bot.reply([{"role": "user", "content": "How are you?"}], Settings(temperature=0.5)):
         print(piece, end="", flush=True)
 
-The terminal (talk.py), the page (app.py) and evaluate.py talk to it in the same way. A Bot remembers nothing: whoever talks hands
+The terminal (talk.py) and the page (app.py) talk to it in the same way. A Bot remembers nothing: whoever talks hands
 it the whole conversation each time, and keeps a cache if it is not to be read again from the beginning.
 """
 

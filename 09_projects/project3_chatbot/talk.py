@@ -161,7 +161,7 @@ def main(
         model: own, which you have trained, or smollm2, a published one.
         temperature: How freely words are drawn: 0 takes the likeliest, 1 draws as the model believes.
         seed: Of the draws.
-        int8: Weights of one byte instead of four: a CPU writes twice as fast, nearly as well.
+        int8: Weights of one byte instead of four: a CPU writes more than twice as fast, nearly as well.
         file: Other weights than the usual ones.
         device: auto, cpu, cuda or mps.
     """

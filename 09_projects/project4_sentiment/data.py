@@ -118,7 +118,7 @@ class ReviewBatches(Batches):
     """Shuffled batches (texts, labels) of reviews that are about equally long, so that little padding is computed.
 
     Attributes:
-        words: What the texts' numbers mean, (different words + 1, pieces) int32, on the device.
+        words: What the texts' numbers mean, (different words + 2, pieces) int32, on the device.
     """
 
     def __init__(self, lexicon: Lexicon, reviews: Texts, batch_size: int, device: torch.device, seed: int):

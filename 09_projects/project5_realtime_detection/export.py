@@ -234,7 +234,7 @@ def compare(finders: dict[str, Finder], data: DetectionData, looked_at: int, rep
     first = next(iter(finders.values()))
     test = data.test
     for finder in finders.values():
-        found = evaluation.look(finder, data.test)
+        found = evaluation.look(finder, test)
         precision = mean_average_precision(found, test.boxes, test.labels, len(data.classes), [0.5]).at_50
         box, score = differences(first, finder, test.images[:looked_at])
         network, whole = milliseconds(finder, test.images[0], repeats)

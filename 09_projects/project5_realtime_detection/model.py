@@ -59,7 +59,7 @@ class Convolution(nn.Module):
 class Block(nn.Module):
     """Half of the channels go through two convolutions beside a shortcut, the other half past them (Wang et al., 2019, "CSPNet").
 
-    All of it costs a quarter of what a residual block of the same width does.
+    For n channels that makes 6.5 n² multiplications a pixel; two convolutions of the full width, a residual block, take 18 n².
     """
 
     def __init__(self, channels_in: int, channels: int):

@@ -130,7 +130,7 @@ def main(
         side: Width and height of what the network sees, in pixels; without it, the preset's.
         epochs: Passes over the pictures; without it, the preset's.
         batch_size: Pictures in a step; without it, the preset's.
-        lr: How far a step turns the filters at first; without it, the preset's.
+        lr: How far a step turns the filters at most; without it, the preset's.
         mosaics: Share of the pictures that are put together of four; without it, the preset's.
         mirror: Whether things may be mirrored, both ways; without it, the preset's.
         seed: Of the weights, the order and the augmentation.

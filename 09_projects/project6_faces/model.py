@@ -30,8 +30,19 @@ TIMES, STEPS_BACK = 200, 16  # steps from a code to noise in training, and back 
 GUIDANCE = 1.2  # how insistently wishes are asked for; chosen on the validation faces, as README.md says
 GAN_NOISE = 32  # numbers from which the GAN makes a face
 SHARPNESS = 3.0  # what the spectrally normalised discriminator's logits are multiplied by, as in 06_advanced/gan.py
-FACTS = ("kind", "shape", "attributes", "source", "set", "count", "directions", "names")  # what must be saved with the weights
-TRAIN_AGAIN = "train one with `python -m study run faces`"
+FACTS = (
+    "kind",
+    "shape",
+    "attributes",
+    "source",
+    "set",
+    "count",
+    "directions",
+    "names",
+    "resting",
+    "reader",
+)  # what must be saved with the weights
+TRAIN_AGAIN = "train again with `python -m study run faces`"
 
 
 class Shape(NamedTuple):

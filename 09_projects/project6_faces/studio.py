@@ -1,6 +1,6 @@
 """Draw one face for somebody: wishes, directions in the noise, and the nearest training face beside it.
 
-studio = load_studio()
+studio, about = load_studio()
 made = studio.draw(wishes=[0, 1, -1, 0, 0, 0, 0, 0], walk=[0, 2, 0, 0, 0, 0], seed=3)
 made.face, made.nearest, made.distance, made.read
 """

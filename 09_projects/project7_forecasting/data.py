@@ -178,6 +178,11 @@ class Task:
         names = ("observed", "inputs", "measured", "targets", "calendar", "ahead")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
+    @property
+    def input_size(self) -> int:
+        """Numbers in each step of `windows`."""
+        return len(self.columns) + self.calendar.shape[1] + self.plan.horizon * len(self.ahead_columns)
+
     def in_units(self, y: Tensor) -> Tensor:
         return y.expm1() if self.logarithm else y
 
@@ -464,6 +469,7 @@ def calendar_points(dates: np.ndarray, frequency: str, years: float) -> Tensor:
     return torch.from_numpy(np.stack(points, axis=1)).float() if points else torch.zeros(len(dates), 0)
 
 
+# %% The command line
 def read(names: Sequence[str], csv: Path | None, source: Source, options: dict, changes: dict) -> list[Task]:
     """The tasks that a command line asks for: a file of one's own, series by name, or those that `source` stands for."""
     if csv is not None:

@@ -52,7 +52,7 @@ class Blocks(nn.Module):
 
 
 def make_network(kind: str, inputs: int, plan: Plan, hidden: int) -> nn.Module:
-    """One of KINDS with random weights; `inputs` as `Task.windows` makes them."""
+    """One of KINDS with random weights; `inputs` is `Task.input_size`."""
     outputs = plan.horizon * len(LEVELS)
     if kind == "N-BEATS":
         return Blocks(inputs, plan.window, 2 * hidden, outputs)
@@ -103,7 +103,7 @@ def save_forecaster(path: Path, forecaster: Forecaster, task: Task, hidden: int,
         together,
         kinds=[kind for kind, _ in forecaster.networks],
         hidden=hidden,
-        inputs=len(task.columns) + task.calendar.shape[1] + task.plan.horizon * len(task.ahead_columns),
+        inputs=task.input_size,
         columns=list(task.columns),
         ahead_columns=list(task.ahead_columns),
         plan=vars(task.plan),
@@ -147,6 +147,6 @@ def fits(task: Task, about: dict) -> None:
         ("columns known ahead", about["ahead_columns"], list(task.ahead_columns)),
         ("window and horizon", [about["plan"].window, about["plan"].horizon], [task.plan.window, task.plan.horizon]),
         ("logarithm", about["logarithm"], task.logarithm),
-        ("inputs", about["inputs"], len(task.columns) + task.calendar.shape[1] + task.plan.horizon * len(task.ahead_columns)),
+        ("inputs", about["inputs"], task.input_size),
     ):
         check(expected == found, f"the networks were trained on a series whose {what} were {expected}, here they are {found}")

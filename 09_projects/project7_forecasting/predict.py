@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from project7_forecasting.data import SETS, Task, load, load_csv
-from project7_forecasting.model import LEVELS, TRAIN_AGAIN, fits, load_forecaster
+from project7_forecasting.model import LEVELS, fits, load_forecaster
 from utils import paths
 from utils.device import pick_device
 from utils.lesson import check, run
@@ -37,7 +37,8 @@ def read_task(about: dict, csv: Path | None) -> Task:
     """The series, prepared as it was for training."""
     options, plan = about["options"], vars(about["plan"])
     if options is None:
-        check(csv is None, f"these networks forecast {about['name']}; for a file of your own, {TRAIN_AGAIN} --csv FILE")
+        yours = "for a file of your own, run `python -m study run project7 --csv FILE` first"
+        check(csv is None, f"these networks forecast {about['name']}; {yours}")
         return load(about["name"], **plan)
     check(csv is not None, f"these networks were trained on a file of yours, {about['name']}: name it with --csv")
     return load_csv(csv, **options, **plan)

@@ -1,7 +1,7 @@
 """A report that can be sent around: one HTML file with everything in it, in English and Korean. · 보고서
 
 Who beats the last value and who does not, what comes next, every test forecast beside what came, errors and intervals.
-마지막 값을 이기는 방법이 있는지, 다음에 무엇이 올지, 모든 시험 예측과 실제로 온 값, 오차와 예측 구간을 보여 준다.
+마지막 값을 이기는 방법이 있는지, 다음에 무엇이 올지, 모든 테스트 예측과 실제로 온 값, 오차와 예측 구간을 보여 준다.
 
 Run        python -m study run project7/report        (after python -m study run project7)
 """

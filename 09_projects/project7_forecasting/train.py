@@ -34,7 +34,7 @@ from utils.lesson import check, run, silence
 from utils.seeding import seed_everything
 from utils.training import fit, rise_and_fall
 
-# Chosen on calibration periods, never on test periods; README.md has what was tried. The same for every series.
+# Chosen on calibration periods, never on test periods. The same for every series.
 RECIPE = {"hidden": 16, "steps": 120, "batch_size": 32, "lr": 1e-2, "weight_decay": 0.1}
 LEARNABLE = ("seattle", "pm25", "airline")  # series in which there is something to learn; of prices nothing is asked
 
@@ -77,8 +77,7 @@ def train_network(
     """Train one network for one fold; return it with the loss of every step."""
     seed_everything(seed)
     scale, device = task.scale(fold), task.observed.device
-    inputs = len(task.columns) + task.calendar.shape[1] + task.plan.horizon * len(task.ahead_columns)
-    network = make_network(kind, inputs, task.plan, recipe["hidden"]).to(device)
+    network = make_network(kind, task.input_size, task.plan, recipe["hidden"]).to(device)
     batches = make_batches(task, fold, recipe["steps"], recipe["batch_size"], seed)
     optimizer = torch.optim.AdamW(network.parameters(), recipe["lr"], weight_decay=recipe["weight_decay"])
     with silence():  # seventy networks would fill the terminal

@@ -4,7 +4,7 @@
 
 Somebody new is folded into the factors (factors.py): the best factors for these ratings, with the films as they are. The stars
 that come out are what the film has for everybody, plus a sum over the ratings that were given. So the reasons are no story
-told afterwards: they add up to the prediction, and without a rating its part is gone.
+told afterwards: they add up to the prediction. What one rating adds depends on the others.
 """
 
 import difflib
@@ -23,7 +23,7 @@ from utils.lesson import LessonError, check, mention, run
 RARE = 10  # films with fewer ratings are not recommended: what a handful of people said is chance
 MOST_RATED = 200  # ratings that are taken from somebody new
 FACTS = ("source", "people", "seed", "size", "stars", "films", "counts", "networks", "rmse")
-TRAIN_AGAIN = "train it again with `python -m study run recommender`"
+TRAIN_AGAIN = "train again with `python -m study run recommender`"
 
 
 class RatingError(LessonError):

@@ -204,12 +204,12 @@ def prefixes(known: Histories, most: int, new: Tensor | None = None) -> tuple[Te
 
     Films that are `new` follow no history, and are in none.
     """
-    histories, following = [], []
+    before, following = [], []
     for place in range(1, int(known.lengths.max())):
         there = known.lengths > place
-        histories.append(known.of(there).without_last(0).sequences[:, max(0, place - most) : place])
+        before.append(known.sequences[there, max(0, place - most) : place])
         following.append(known.sequences[there, place] - 1)
-    padded = [F.pad(one, (0, most - one.shape[1])) for one in histories]
+    padded = [F.pad(one, (0, most - one.shape[1])) for one in before]
     history, after = torch.cat(padded), torch.cat(following)
     if new is not None:
         is_new = torch.cat([torch.tensor([False]), new])  # NO_FILM is not

@@ -26,7 +26,7 @@ from utils import checkpoint, paths
 from utils.lesson import LessonError, check
 from utils.networks.translator import Layer, Reading
 
-TRAIN_AGAIN = "train again: python -m study run captioning"
+TRAIN_AGAIN = "train again with `python -m study run captioning`"
 FACTS = ("model", "tokens", "shape", "source", "exact")
 STRIDE = 8  # pixels from one place of the grid to the next
 

@@ -3,7 +3,7 @@
 Train a network to say in English and Korean what is in a picture, compare it with what can be said without looking, save it.
 그림에 무엇이 있는지 영어와 한국어로 말하는 신경망을 학습하고, 그림을 보지 않고 할 수 있는 말과 비교하고, 저장한다.
 
-Run        python -m study run captioning                     (sample: about a minute of one core)
+Run        python -m study run captioning                     (sample: two and a half minutes on one slow core)
            python -m study run captioning --preset fast       (a first look)
            python -m study run captioning --resume            (go on after Ctrl-C or a crash)
 Try next   --epochs 1: first guess how many known combinations are right after one pass, and how many new ones, then look
@@ -163,7 +163,7 @@ def main(
     recipe |= {name: value for name, value in asked.items() if value is not None}
     for name in ("width", "layers", "epochs", "batch_size", "lr"):
         check(recipe[name] > 0, f"--{name.replace('_', '-')} must be above 0")
-    check(recipe["batch_size"] > 1 < scenes, "--batch-size and --scenes must be above 1: a batch norm compares pictures")
+    check(min(recipe["batch_size"], scenes) > 1, "--batch-size and --scenes must be above 1: a batch norm compares pictures")
     check(0 <= recipe["dropout"] < 1, "--dropout is a share: at least 0, and below 1")
     check(0 <= recipe["covered"] <= 1, "--covered is a share: from 0 to 1")
     where = pick_device(device)

@@ -137,13 +137,6 @@ def turn_boxes(boxes: Tensor, width: int) -> Tensor:
     return torch.stack([y1, width - x2, y2, width - x1], dim=1)
 
 
-def undo_letterbox(boxes: Tensor, width: int, height: int, side: int) -> Tensor:
-    factor = side / max(width, height)
-    left, top = ((side - round(length * factor)) // 2 for length in (width, height))
-    moved = (boxes - boxes.new_tensor([left, top, left, top])) / factor
-    return torch.minimum(moved.clamp(min=0), moved.new_tensor([width, height, width, height]))
-
-
 def number_pieces(mask: Tensor) -> Tensor:
     numbers, count = torch.zeros(mask.shape, dtype=torch.long), 0
     for start in mask.nonzero().tolist():

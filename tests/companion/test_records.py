@@ -142,3 +142,4 @@ class TestBench:
 
     def test_unknown(self, here):
         assert "did you mean mnist?" in here("bench", "mnits").stderr
+        assert "study bench shows what there is" in here("bench", "xylophone").stderr

@@ -35,10 +35,16 @@ class Broken(Exception):
 
 
 def names_used(function) -> set[str]:
-    """The names that the code of a function or class uses, with or without a dot before them: for what must not be used."""
+    """The names that the code of a function or class uses, with or without a dot before them: for what must not be used.
+
+    Names that it makes itself, as parameters and variables, are left out: `grad = 2 * x` uses no autograd.
+    """
     nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))))
     after_dots = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    return after_dots | {node.id for node in nodes if isinstance(node, ast.Name)}
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    parameters = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    variables = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    return after_dots | {node.id for node in names} - parameters - variables
 
 
 # ---------------------------------------------------------------- comparing

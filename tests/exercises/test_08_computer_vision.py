@@ -359,33 +359,6 @@ def test_turn_boxes(answers):
     expect(answers.turn_boxes(torch.zeros(0, 4), 10), torch.zeros(0, 4), call="turn_boxes(no boxes, 10)")
 
 
-def test_undo_letterbox(answers):
-    """Hint: the way there was: times the factor, plus the grey. Go it backwards, last step first, and cut at the end.
-
-    힌트: 갈 때는 배율을 곱하고 회색 여백을 더했다. 마지막 단계부터 거꾸로 돌아가고, 자르는 것은 맨 끝에 하자.
-    """
-    got = answers.undo_letterbox(torch.tensor([[0.0, 80.0, 320.0, 240.0], [160.0, 100.0, 170.0, 300.0]]), 640, 320, 320)
-    expected = torch.tensor([[0.0, 0.0, 640.0, 320.0], [320.0, 40.0, 340.0, 320.0]])
-    expect(got, expected, call="undo_letterbox([[0, 80, 320, 240], [160, 100, 170, 300]], 640, 320, 320)")
-    generator = torch.Generator().manual_seed(0)
-    for width, height, side in ((100, 37, 64), (37, 100, 64), (50, 50, 128), (641, 480, 320)):
-        corners = torch.rand(6, 2, 2, generator=generator).sort(dim=1).values * torch.tensor([width, height])
-        boxes = corners.flatten(1)  # (6, 4) in the picture
-        factor = side / max(width, height)
-        left, top = (side - round(width * factor)) // 2, (side - round(height * factor)) // 2
-        there = boxes * factor + torch.tensor([left, top, left, top])
-        call = f"undo_letterbox(6 boxes, {width}, {height}, {side})"
-        expect(answers.undo_letterbox(there, width, height, side), boxes, call=call, rtol=1e-4, atol=1e-3)
-        beyond = torch.tensor([[-10.0, -10.0, side + 10.0, side + 10.0]])
-        whole = torch.tensor([[0.0, 0.0, width, height]])
-        expect(
-            answers.undo_letterbox(beyond, width, height, side),
-            whole,
-            call=f"undo_letterbox(more than all, {width}, {height}, {side})",
-        )
-    expect(answers.undo_letterbox(torch.zeros(0, 4), 9, 8, 7), torch.zeros(0, 4), call="undo_letterbox(no boxes, 9, 8, 7)")
-
-
 def test_number_pieces(answers):
     """Hint: walk row by row. At a pixel without a number, a new piece begins: let its number flow to all that it can reach.
 

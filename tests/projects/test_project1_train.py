@@ -341,8 +341,10 @@ class TestFigures:
         assert "trained on: sample" in capsys.readouterr().out
 
     def test_evaluation_without_a_model_says_what_to_do(self):
-        with pytest.raises(LessonError, match="model.pt does not exist; train first"):
+        with pytest.raises(LessonError, match="no trained network yet: run `python -m study run mnist`"):
             evaluate.main(model=None, source="sample", device="cpu", figures=False)
+        with pytest.raises(LessonError, match="other.pt does not exist"):
+            evaluate.main(model=paths.models("project1_mnist") / "other.pt", source="sample", device="cpu", figures=False)
 
     def test_confusion_counts(self):
         labels, predicted = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])

@@ -148,6 +148,12 @@ class TestListening:
         with pytest.raises(LessonError, match="--port"):
             web.listen(host, port)
 
+    def test_nothing_waits_for_an_acknowledgement(self):
+        with web.listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
 
 class TestServing:
     @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1"])
