@@ -1,7 +1,8 @@
-"""What the tests of the projects' pages share."""
+"""What the tests of the projects share."""
 
 import contextlib
 import shutil
+import signal
 
 import pytest
 
@@ -32,3 +33,11 @@ def launch():
 def browser(launch):
     """A browser without a window."""
     return launch()
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -62,14 +62,6 @@ def untrained() -> Net:
     return Net()
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class TestLearning:
     def test_reads_digits_it_has_never_seen(self, trained):
         results, _ = trained

@@ -87,14 +87,6 @@ def trained(tmp_path_factory, pages):
         return main(), paths.models("project2_cifar10")
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def weights(folder) -> dict[str, torch.Tensor]:
     return checkpoint.load(folder / "model.pt")["model"]
 

@@ -86,14 +86,6 @@ def trained(tmp_path_factory):
         return main(), paths.models("project3_chatbot")
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class TestLearning:
     def test_held_out_replies_are_expected(self, taught, world):
         model, tokenizer, _ = taught

@@ -55,14 +55,6 @@ def trained(tmp_path_factory):
         return main(), paths.models("project5_realtime_detection")
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class TestLearning:
     def test_finds_what_it_has_never_seen(self, trained):
         results, _ = trained

@@ -69,14 +69,6 @@ def trained(tmp_path_factory, quick_reader):
         return main(), paths.models("project6_faces")
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class TestLearning:
     def test_diffusion_beats_normal_pixels_and_does_what_it_is_asked(self, trained):
         results, _ = trained

@@ -53,14 +53,6 @@ def trained(tmp_path_factory):
         return main(csv=path), path, paths.models("project7_forecasting")
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class TestLearning:
     def test_beats_the_rules_that_see_half_of_it_each(self, trained):
         """The last value knows the mood, climatology the week and the holidays; the networks have to put them together."""
