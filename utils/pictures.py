@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from utils.lesson import LessonError
 
@@ -65,3 +66,23 @@ def in_colour(picture: Image.Image) -> Image.Image:
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     return picture.convert("RGB")
+
+
+def check_all_read(failed: list[str], pictures: int) -> None:
+    """Tell what could not be read, after the others have had their turn.
+
+    Args:
+        failed: A sentence for each picture that could not.
+        pictures: How many there were in all.
+
+    Raises:
+        LessonError: There is one.
+    """
+    if failed:
+        count = f"{len(failed)} of {pictures} pictures could not be read:\n  " if pictures > 1 else ""
+        raise LessonError(count + "\n  ".join(failed))
+
+
+def as_rows(image: Tensor) -> list:
+    """Turn an image (3, height, width) uint8 into rows of [red, green, blue], as a page draws them."""
+    return image.permute(1, 2, 0).tolist()

@@ -20,7 +20,7 @@ from project1_mnist.picture import digit_from, reduce_to, to_grey
 from utils.device import pick_device
 from utils.evaluation import draw_probabilities
 from utils.lesson import LessonError, check, explain, mention, run
-from utils.pictures import open_picture
+from utils.pictures import check_all_read, open_picture
 from utils.plotting import label, save_figure
 
 
@@ -85,9 +85,7 @@ def main(pictures: tyro.conf.Positional[tuple[Path, ...]], model: Path | None = 
         name = f"{number}_{path.stem}"
         save_figure(draw(picture, pixels, probabilities, classes), __file__, f"predict_{name}")
         results |= {f"{name}_digit": best, f"{name}_probability": first, f"{name}_runner_up": runner_up}
-    if failed:  # after the others have had their turn
-        count = f"{len(failed)} of {len(pictures)} pictures could not be read:\n  " if len(pictures) > 1 else ""
-        raise LessonError(count + "\n  ".join(failed))
+    check_all_read(failed, len(pictures))
     return results
 
 

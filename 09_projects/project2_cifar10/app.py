@@ -21,7 +21,7 @@ from utils import datasets, web
 from utils.datasets import Images
 from utils.device import pick_device
 from utils.lesson import LessonError, run
-from utils.pictures import open_picture
+from utils.pictures import as_rows, open_picture
 
 PAGE = Path(__file__).with_name("page.html")
 MOST_BYTES = 8_000_000  # of a photo that is sent; the page makes larger ones smaller first
@@ -81,11 +81,6 @@ def look_at(network: nn.Module, image: Tensor, temperature: float) -> dict:
         "pixels": as_rows(image),
         "heat": heat.mul(255).round().int().tolist(),
     }
-
-
-def as_rows(image: Tensor) -> list:
-    """Turn an image (3, height, width) uint8 into rows of [red, green, blue]."""
-    return image.permute(1, 2, 0).tolist()
 
 
 def pick_examples(about: dict) -> list[dict]:

@@ -19,7 +19,7 @@ from project2_cifar10.picture import image_from, to_rgb
 from utils.device import pick_device
 from utils.evaluation import draw_probabilities, grad_cam, show_heat, show_image
 from utils.lesson import LessonError, check, explain, mention, run
-from utils.pictures import open_picture
+from utils.pictures import check_all_read, open_picture
 from utils.plotting import label, save_figure
 
 UNSURE = 0.5  # below this probability the first answer is more likely wrong than right
@@ -120,9 +120,7 @@ def main(pictures: tyro.conf.Positional[tuple[Path, ...]], model: Path | None = 
     if results:
         print(f"\nIt knows {', '.join(classes)}, and nothing else. It has no answer for “none of these”:")
         print("whatever is in a picture, the probabilities of these classes add up to 100%.")
-    if failed:  # after the others have had their turn
-        count = f"{len(failed)} of {len(pictures)} pictures could not be read:\n  " if len(pictures) > 1 else ""
-        raise LessonError(count + "\n  ".join(failed))
+    check_all_read(failed, len(pictures))
     return results
 
 

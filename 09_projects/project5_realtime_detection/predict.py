@@ -23,7 +23,7 @@ from project5_realtime_detection.finder import Runtime, load_finder
 from utils import paths
 from utils.average_precision import Found
 from utils.lesson import LessonError, check, explain, mention, run
-from utils.pictures import PictureError, in_colour, open_picture
+from utils.pictures import PictureError, check_all_read, in_colour, open_picture
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".heic")  # what a folder is searched for
 LEAST = 8  # pixels: with fewer on a side there is nothing to be seen
@@ -175,9 +175,7 @@ def main(
     mention("written", paths.short(folder.parent / "found.csv"))
     if seconds:
         print(f"\nIt knows {', '.join(finder.classes)}, and nothing else.")
-    if failed:  # after the others have had their turn
-        count = f"{len(failed)} of {len(files)} pictures could not be read:\n  " if len(files) > 1 else ""
-        raise LessonError(count + "\n  ".join(failed))
+    check_all_read(failed, len(files))
     return {"pictures": len(files), "objects": objects, "milliseconds_per_picture": 1000 * median(seconds)}
 
 

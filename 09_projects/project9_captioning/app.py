@@ -12,7 +12,6 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
-from torch import Tensor
 
 from project9_captioning.picture import image_from
 from project9_captioning.predict import Caption, Describer, load_describer
@@ -20,7 +19,7 @@ from utils import web
 from utils.datasets.captioned_scenes import draw_captioned
 from utils.device import pick_device
 from utils.lesson import check, run
-from utils.pictures import open_picture
+from utils.pictures import as_rows, open_picture
 
 PAGE = Path(__file__).with_name("page.html")
 MOST_BYTES = 8_000_000  # of a picture that is sent; the page makes larger ones smaller first
@@ -61,11 +60,6 @@ def create_app(describer: Describer, about: dict, only_this_computer: bool = Tru
         return await run_in_threadpool(answer, content)
 
     return app
-
-
-def as_rows(image: Tensor) -> list:
-    """An image (3, height, width) as rows of [red, green, blue]."""
-    return image.permute(1, 2, 0).tolist()
 
 
 def as_json(caption: Caption) -> dict:

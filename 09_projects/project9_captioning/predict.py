@@ -19,7 +19,7 @@ from project9_captioning.picture import image_from
 from project9_captioning.words import GLUE, Vocabulary, join
 from utils.device import pick_device
 from utils.lesson import LessonError, check, explain, mention, run
-from utils.pictures import open_picture
+from utils.pictures import check_all_read, open_picture
 from utils.plotting import label, save_figure
 
 
@@ -149,9 +149,7 @@ def main(
             results[f"{number}_{path.stem}_{language}_probability"] = caption.probability
     if results and not about["is_real"]:
         print("\nIt has only ever seen drawn shapes: whatever is in a picture, it will be told in terms of these.")
-    if failed:  # after the others have had their turn
-        count = f"{len(failed)} of {len(pictures)} pictures could not be read:\n  " if len(pictures) > 1 else ""
-        raise LessonError(count + "\n  ".join(failed))
+    check_all_read(failed, len(pictures))
     return results
 
 
