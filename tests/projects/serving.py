@@ -5,6 +5,7 @@ import io
 import re
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,7 +80,8 @@ def visits(browser, address: str, ready: str, refused: str = "(?!)") -> Iterator
 
 def until(tab, expression: str) -> None:
     """Wait until a JavaScript expression is true. (Playwright's own wait_for_function needs eval, which the pages forbid.)"""
-    for _ in range(300):
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
         if tab.evaluate(expression):
             return
         tab.wait_for_timeout(30)
