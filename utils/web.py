@@ -19,11 +19,15 @@ import hashlib
 import logging
 import re
 import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
@@ -72,7 +76,7 @@ def create_app(title: str, page: Path, only_this_computer: bool = True, own_scri
 
 
 def with_shared(html: str) -> str:
-    """Put what all pages share (utils/page/) where a page says <!-- shared style --> and <!-- shared script -->."""
+    """Put what pages share (utils/page/) where a page says <!-- shared style --> and <!-- shared script -->."""
     for tag, file in (("style", "shared.css"), ("script", "shared.js")):
         html = html.replace(f"<!-- shared {tag} -->", f"<{tag}>\n{(SHARED / file).read_text(encoding='utf-8')}</{tag}>")
     return html
@@ -127,6 +131,50 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
     except ClientDisconnect:
         raise RequestError("damaged", "the connection ended before what was sent did") from None
     return bytes(content)
+
+
+def serve_examples(app: FastAPI, pick: Callable[[], list[dict]]) -> None:
+    """Answer at "/examples" with what `pick` returns: asked when the first reader comes, as reading a data set takes seconds."""
+    only_once = threading.Lock()
+    examples: list[dict] = []
+
+    def load_examples() -> list[dict]:
+        with only_once:
+            if not examples:
+                examples.extend(pick())
+            return examples
+
+    @app.get("/examples")
+    async def show_examples() -> list[dict]:
+        return await run_in_threadpool(load_examples)
+
+
+class InTurn:
+    """One thread, and always the same, that does one thing after another: two at once would share the cores, and each come late.
+
+    Args:
+        things: What is worked on, as the error calls it.
+        most_waiting: So many wait while one is worked on.
+    """
+
+    def __init__(self, things: str, most_waiting: int):
+        self.thread = ThreadPoolExecutor(max_workers=1)
+        self.things, self.most_waiting = things, most_waiting
+        self.waiting = 0  # only changed in the server's event loop: no lock is needed
+
+    async def do(self, work: Callable[..., dict], *arguments) -> dict:
+        """Wait for one's turn, and return what `work` makes of the arguments.
+
+        Raises:
+            RequestError: Too many are waiting already.
+        """
+        if self.waiting > self.most_waiting:
+            raise RequestError("busy", f"{self.waiting} {self.things} are waiting already; try again in a moment")
+        self.waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.thread, work, *arguments)
+        finally:
+            self.waiting -= 1
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -8,16 +8,13 @@ kept. Where Whisper is installed, it writes down what was said up to each pause.
 from its own computer, http://127.0.0.1, or to one that came over https. Training comes first: python -m study run speech/strings
 """
 
-import asyncio
 import base64
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
 from project10_speech.digit_strings import APART, TOGETHER, make_strings
@@ -47,20 +44,9 @@ def create_app(listener: Listener, transcriber: Transcriber | None, only_this_co
         only_this_computer: Refuse requests that came by another name than this computer's own (see `utils.web`).
     """
     app = web.create_app("Digits, as you speak", PAGE, only_this_computer, own_scripts=True)
-    examples: list[dict] = []
-    # A thread for each, and always the same: digits do not wait for Whisper, which takes a second.
-    listening, writing = ThreadPoolExecutor(max_workers=1), ThreadPoolExecutor(max_workers=1)
-    waiting = {listening: 0, writing: 0}
-
-    async def in_turn(thread: ThreadPoolExecutor, request: Request, work, *arguments) -> dict:
-        content = await web.read_body(request, MOST_BYTES)
-        if waiting[thread] > MOST_WAITING:
-            raise web.RequestError("busy", f"{waiting[thread]} recordings are waiting already; try again in a moment")
-        waiting[thread] += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments, content)
-        finally:
-            waiting[thread] -= 1
+    web.serve_examples(app, lambda: pick_examples(listener.source))
+    # Each has a line of its own: digits do not wait for Whisper, which takes a second.
+    listening, writing = web.InTurn("recordings", MOST_WAITING), web.InTurn("recordings", MOST_WAITING)
 
     @app.get("/microphone.js")
     async def worklet() -> Response:
@@ -72,22 +58,17 @@ def create_app(listener: Listener, transcriber: Transcriber | None, only_this_co
     async def health() -> dict:
         return {"status": "ok", "source": listener.source, "whisper": transcriber is not None, "seconds": MOST_SECONDS}
 
-    @app.get("/examples")
-    async def show_examples() -> list[dict]:
-        if not examples:
-            examples.extend(await run_in_threadpool(pick_examples, listener.source))
-        return examples
-
     @app.post("/hear")
     async def hear(request: Request) -> dict:
-        is_live = "live" in request.query_params
-        return await in_turn(listening, request, answer, listener, is_live)
+        content = await web.read_body(request, MOST_BYTES)
+        return await listening.do(answer, listener, "live" in request.query_params, content)
 
     @app.post("/write")
     async def write(request: Request) -> dict:
         if transcriber is None:
             raise web.RequestError("no_whisper", "Whisper is not installed: `python -m study setup --extra models`")
-        return await in_turn(writing, request, write_down, transcriber)
+        content = await web.read_body(request, MOST_BYTES)
+        return await writing.do(write_down, transcriber, content)
 
     return app
 

@@ -37,26 +37,15 @@ def create_app(network: nn.Module, about: dict, only_this_computer: bool = True)
     """
     app = web.create_app("CIFAR-10", PAGE, only_this_computer)
     one_at_a_time = threading.Lock()  # fifty large photos decoded at once would not fit into memory
-    only_once = threading.Lock()  # reading a whole data set takes seconds
-    examples: list[dict] = []
+    web.serve_examples(app, lambda: pick_examples(about))
 
     def answer(content: bytes) -> dict:
         with one_at_a_time:
             return look_at(network, image_from(open_picture(content)), about["temperature"])
 
-    def load_examples() -> list[dict]:
-        with only_once:
-            if not examples:
-                examples.extend(pick_examples(about))
-            return examples
-
     @app.get("/health")
     async def health() -> dict:
         return {"status": "ok", **{name: about[name] for name in ("classes", "source", "accuracy")}}
-
-    @app.get("/examples")
-    async def show_examples() -> list[dict]:
-        return await run_in_threadpool(load_examples)
 
     @app.post("/predict")
     async def look(request: Request) -> dict:

@@ -8,18 +8,14 @@ page draws it over the live picture. Files are answered in the same way. Nothing
 page from its own computer, http://127.0.0.1, or to one that came over https. Training comes first: python -m study run detection
 """
 
-import asyncio
 import base64
 import io
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from fastapi import FastAPI, Request
 from PIL import Image
-from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
 from project5_realtime_detection.finder import Finder, Runtime, load_finder
@@ -44,39 +40,18 @@ def create_app(finder: Finder, only_this_computer: bool = True) -> FastAPI:
         only_this_computer: Refuse requests that came by another name than this computer's own (see `utils.web`).
     """
     app = web.create_app("Real-time detection", PAGE, only_this_computer)
-    # One thread, and always the same: two pictures at once would share the cores, and each comes late.
-    looking = ThreadPoolExecutor(max_workers=1)
-    waiting = 0
-    only_once = threading.Lock()  # reading a whole data set takes seconds
-    examples: list[dict] = []
-
-    def load_examples() -> list[dict]:
-        with only_once:
-            if not examples:
-                examples.extend(pick_examples(finder.classes))
-            return examples
+    looking = web.InTurn("pictures", MOST_WAITING)
+    web.serve_examples(app, lambda: pick_examples(finder.classes))
 
     @app.get("/health")
     async def health() -> dict:
         colours = [{"colour": colour, "contrast": contrast_to(colour)} for colour in COLOURS]
         return {"status": "ok", "classes": finder.classes, "source": finder.source, "side": finder.side, "colours": colours}
 
-    @app.get("/examples")
-    async def show_examples() -> list[dict]:
-        return await run_in_threadpool(load_examples)
-
     @app.post("/find")
     async def find(request: Request) -> dict:
-        nonlocal waiting
         content = await web.read_body(request, MOST_BYTES)
-        if waiting > MOST_WAITING:
-            raise web.RequestError("busy", f"{waiting} pictures are waiting already; try again in a moment")
-        waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(looking, answer, finder, content, "preview" in request.query_params)
-        finally:
-            waiting -= 1
+        return await looking.do(answer, finder, content, "preview" in request.query_params)
 
     return app
 

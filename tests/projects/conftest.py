@@ -1,6 +1,7 @@
 """What the tests of the projects share."""
 
 import contextlib
+import itertools
 import shutil
 import signal
 
@@ -36,8 +37,26 @@ def browser(launch):
 
 
 @pytest.fixture
-def ctrl_c():
-    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
+def press_ctrl_c(monkeypatch):
+    """Press Ctrl-C while certain steps are computed: with press_ctrl_c(train, "compute_loss", 18): main()
+
+    It does what it does in a terminal, even where the tests themselves were started in the background.
+    """
+
+    @contextlib.contextmanager
+    def pressing(module, name: str, *steps: int):
+        """Count the calls of module.name, which is called once a step; in each of `steps` the key is pressed."""
+        compute, count = getattr(module, name), itertools.count(1)
+
+        def pressed(*arguments, **settings):
+            if next(count) in steps:
+                signal.raise_signal(signal.SIGINT)
+            return compute(*arguments, **settings)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, pressed)
+            yield
+
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
+    yield pressing
     signal.signal(signal.SIGINT, before)

@@ -1,9 +1,12 @@
-"""What the tests of the projects' pages share: a real server, and pictures to send to it."""
+"""What the tests of the projects' pages share: a real server, pictures to send to it, tabs, and what holds for every page."""
 
+import asyncio
 import contextlib
 import io
 import re
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -16,7 +19,8 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from utils import web
+from study.processes import child_environment
+from utils import paths, web
 
 
 @contextlib.contextmanager
@@ -29,6 +33,41 @@ def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
         thread.join()
+
+
+@contextlib.contextmanager
+def command_of(program: str) -> Iterator[tuple[subprocess.Popen, str, str]]:
+    """Run an app.py in a process of its own; yield the process, the address of its page, and what it said until it was there."""
+    command = [sys.executable, program, "--port", "0", "--device", "cpu"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=child_environment(paths.ROOT)
+    ) as process:
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line.startswith("stop"):
+                break
+        yield process, re.search(r"http://127\.0\.0\.1:\d+", said)[0], said
+
+
+def unserved(monkeypatch: pytest.MonkeyPatch, main: Callable, **settings) -> FastAPI:
+    """Run a page's `main` for the whole network, and return the application that it would serve."""
+    served = []
+    monkeypatch.setattr(web, "serve", lambda app, listening, host: served.append((app, listening.getsockname()[1], host)))
+    main(host="0.0.0.0", port=0, **settings)
+    app, port, host = served[0]
+    assert port > 0 and host == "0.0.0.0"
+    return app
+
+
+def asked_from_elsewhere(app: FastAPI, method: str = "GET", path: str = "/health", **settings) -> httpx.Response:
+    """What an application answers to who comes by another name than this computer's own; without a network."""
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://classroom.example") as client:
+            return await client.request(method, path, **settings)
+
+    return asyncio.run(ask())
 
 
 def encoded(image: Image.Image, form: str = "PNG") -> bytes:
@@ -86,6 +125,26 @@ def until(tab, expression: str) -> None:
             return
         tab.wait_for_timeout(30)
     pytest.fail(f"never came true: {expression}")
+
+
+def until_held(tab, held: list, count: int) -> None:
+    """Wait until so many requests are held back in a list; the page goes on meanwhile."""
+    end = time.monotonic() + 30
+    while len(held) < count:
+        assert time.monotonic() < end, f"{len(held)} came, not {count}"
+        tab.wait_for_timeout(30)
+
+
+def check_refused(response: httpx.Response, status: int, kind: str) -> None:
+    """What cannot be answered is told in one sentence, and its kind in one word."""
+    assert (response.status_code, response.json()["kind"]) == (status, kind)
+    assert 10 < len(response.json()["error"]) < 150 and "\n" not in response.json()["error"]
+
+
+def check_only_this_computers_names(client: httpx.Client, path: str = "/health") -> None:
+    """Neither another name for this computer nor a page from elsewhere gets an answer out of the server."""
+    assert client.get(path, headers={"Host": "evil.example"}).status_code == 400
+    assert "access-control-allow-origin" not in client.get(path, headers={"Origin": "https://evil.example"}).headers
 
 
 def check_takes_nothing_from_elsewhere(response: httpx.Response) -> None:

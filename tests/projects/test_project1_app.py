@@ -1,14 +1,11 @@
 """Project 1's page: the API and its limits, fifty readers at once, and a real browser."""
 
-import asyncio
 import base64
 import io
 import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +16,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from projects.serving import (
+    asked_from_elsewhere,
     check_both_languages_say_the_same,
+    check_refused,
     check_takes_nothing_from_elsewhere,
+    command_of,
     encoded,
     serving,
     until,
@@ -31,7 +31,6 @@ from project1_mnist import app as page
 from project1_mnist.data import mean_and_std, training_batches
 from project1_mnist.model import Net
 from project1_mnist.picture import digit_from
-from study.processes import child_environment
 from utils import datasets, paths, web
 from utils.checkpoint import save_model
 from utils.lesson import LessonError
@@ -128,8 +127,7 @@ class TestLimits:
     )
     def test_one_sentence_for_what_is_no_digit(self, client, body, status, kind):
         response = client.post("/predict", content=body)
-        assert (response.status_code, response.json()["kind"]) == (status, kind)
-        assert 10 < len(response.json()["error"]) < 150
+        check_refused(response, status, kind)
         assert client.post("/predict", content=encoded(drawn(2))).status_code == 200  # and it goes on
 
     @pytest.mark.parametrize("length", [page.MOST_BYTES + 1, 5_000_000_000])
@@ -167,12 +165,7 @@ class TestLimits:
 
     def test_other_names_when_it_listens_to_the_network(self, network):
         app = page.create_app(network, ABOUT, only_this_computer=False)
-
-        async def ask() -> int:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://classroom.example") as client:
-                return (await client.get("/health")).status_code
-
-        assert asyncio.run(ask()) == 200
+        assert asked_from_elsewhere(app).status_code == 200
 
     def test_no_page_elsewhere_may_read_it(self, client):
         response = client.post("/predict", content=encoded(drawn(2)), headers={"Origin": "https://evil.example"})
@@ -224,16 +217,7 @@ class TestServer:
     @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C for one process cannot be sent on Windows")
     def test_command_says_where_it_is_and_ends_with_ctrl_c(self, network):
         save_model(paths.models("project1_mnist") / "model.pt", network, **ABOUT)
-        command = [sys.executable, page.__file__, "--port", "0", "--device", "cpu"]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=child_environment(paths.ROOT)
-        ) as process:
-            said = ""
-            for line in process.stdout:
-                said += line
-                if line.startswith("stop"):
-                    break
-            address = re.search(r"http://127\.0\.0\.1:\d+", said)[0]
+        with command_of(page.__file__) as (process, address, said):
             assert ABOUT["source"] in said
             assert "95.00%" in said
             assert httpx.get(f"{address}/health", timeout=20).status_code == 200

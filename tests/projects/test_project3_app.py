@@ -1,12 +1,9 @@
 """Project 3's page: the stream and its limits, readers in line, replies that are stopped, and a real browser."""
 
-import asyncio
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +11,20 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from projects.serving import check_both_languages_say_the_same, check_takes_nothing_from_elsewhere, serving
+from projects.serving import (
+    asked_from_elsewhere,
+    check_both_languages_say_the_same,
+    check_only_this_computers_names,
+    check_refused,
+    check_takes_nothing_from_elsewhere,
+    command_of,
+    serving,
+    unserved,
+)
 from projects.test_project3_chat import BYTES, TRICKY, load_saved, said, tiny_bot
 
 from project3_chatbot import app as page
 from project3_chatbot.chat import Bot, Settings
-from study.processes import child_environment
-from utils import paths, web
 from utils.lesson import LessonError
 
 
@@ -170,8 +174,7 @@ class TestLimits:
     )
     def test_one_sentence_for_each(self, address, body, status, kind):
         response = httpx.post(f"{address}/reply", content=body, timeout=20)
-        assert (response.status_code, response.json()["kind"]) == (status, kind)
-        assert 10 < len(response.json()["error"]) < 150 and "\n" not in response.json()["error"]
+        check_refused(response, status, kind)
         assert ask(address, "Hi")[-1][0] == "end"  # and it goes on
 
     def test_large_body_without_a_length_is_refused_too(self, address):
@@ -181,9 +184,8 @@ class TestLimits:
     def test_other_methods_and_addresses(self, address):
         assert httpx.get(f"{address}/reply").status_code == 405
         assert httpx.get(f"{address}/docs").status_code == 404
-        assert httpx.get(f"{address}/health", headers={"Host": "evil.example"}).status_code == 400
-        response = httpx.get(f"{address}/health", headers={"Origin": "https://evil.example"})
-        assert "access-control-allow-origin" not in response.headers
+        with httpx.Client(base_url=address) as client:
+            check_only_this_computers_names(client)
 
 
 class TestLine:
@@ -275,18 +277,10 @@ class TestStop:
 
 class TestCommand:
     def test_puts_it_together(self, bot, monkeypatch, capsys):
-        served = []
         monkeypatch.setattr(page, "load_bot", lambda *_: bot)
-        monkeypatch.setattr(web, "serve", lambda app, listening, host: served.append((app, listening.getsockname()[1], host)))
-        page.main(host="0.0.0.0", port=0, device="cpu")
-        (app, port, host), printed = served[0], capsys.readouterr().out
-        assert port > 0 and host == "0.0.0.0" and "sample: noise" in printed
-
-        async def health() -> int:  # open to the network: any name is its name
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://classroom.example") as client:
-                return (await client.get("/health")).status_code
-
-        assert asyncio.run(health()) == 200
+        app = unserved(monkeypatch, page.main, device="cpu")
+        assert "sample: noise" in capsys.readouterr().out
+        assert asked_from_elsewhere(app).status_code == 200  # open to the network: any name is its name
 
     def test_says_to_train_first(self):
         with pytest.raises(LessonError, match=r"python -m study run chatbot"):
@@ -295,16 +289,7 @@ class TestCommand:
     @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C for one process cannot be sent on Windows")
     def test_ctrl_c_ends_it_in_the_middle_of_a_reply(self):
         load_saved(tiny_bot(max_length=2000, stops=False))
-        command = [sys.executable, page.__file__, "--port", "0", "--device", "cpu"]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=child_environment(paths.ROOT)
-        ) as process:
-            printed = ""
-            for line in process.stdout:
-                printed += line
-                if line.startswith("stop"):
-                    break
-            address = re.search(r"http://127\.0\.0\.1:\d+", printed)[0]
+        with command_of(page.__file__) as (process, address, _):
             with httpx.stream("POST", f"{address}/reply", json={"messages": said("Hi")}, timeout=20) as response:
                 lines = response.iter_lines()
                 next(lines)

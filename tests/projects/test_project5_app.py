@@ -1,6 +1,5 @@
 """Project 5's page: the API and its limits, and a real browser with a camera whose pictures are known."""
 
-import asyncio
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,18 +9,23 @@ import pytest
 from PIL import Image
 from projects.detection_world import known_finder, picture_of, untrained_file
 from projects.serving import (
+    asked_from_elsewhere,
     check_both_languages_say_the_same,
+    check_only_this_computers_names,
+    check_refused,
     check_takes_nothing_from_elsewhere,
     encoded,
     png_header,
     serving,
+    unserved,
     until,
+    until_held,
     visits,
 )
 
 from project5_realtime_detection import app as page
 from project5_realtime_detection.predict import COLOURS, contrast_to
-from utils import paths, web
+from utils import paths
 from utils.datasets import detection, scenes
 from utils.lesson import LessonError
 
@@ -144,13 +148,11 @@ class TestLimits:
     )
     def test_one_sentence_for_each(self, client, body, status, kind):
         response = client.post("/find", content=body)
-        assert (response.status_code, response.json()["kind"]) == (status, kind)
-        assert 10 < len(response.json()["error"]) < 150 and "\n" not in response.json()["error"]
+        check_refused(response, status, kind)
         assert len(client.post("/find", content=encoded(SCENE)).json()["found"]) == 2  # and it goes on
 
     def test_only_this_computers_names(self, client):
-        assert client.get("/health", headers={"Host": "evil.example"}).status_code == 400
-        assert "access-control-allow-origin" not in client.get("/health", headers={"Origin": "https://evil.example"}).headers
+        check_only_this_computers_names(client)
 
     def test_many_wait_their_turn_and_too_many_are_told(self, monkeypatch):
         looking, go_on = threading.Event(), threading.Event()
@@ -180,20 +182,12 @@ class TestLimits:
         assert all(answer.json()["found"] == str(i) for i, answer in enumerate(answers) if "found" in answer.json())
 
     def test_command_puts_it_together(self, monkeypatch, capsys):
-        served = []
         untrained_file(paths.models("project5_realtime_detection") / "model.pt")
-        monkeypatch.setattr(web, "serve", lambda app, listening, host: served.append((app, listening.getsockname()[1], host)))
-        page.main(host="0.0.0.0", port=0, device="cpu")
-        (app, port, host), said = served[0], capsys.readouterr().out
-        assert port > 0 and host == "0.0.0.0"
+        app, said = unserved(monkeypatch, page.main, device="cpu"), capsys.readouterr().out
         assert "red, blue; nothing else" in said and "only in a browser on this computer" in said
-
-        async def ask() -> tuple[int, dict]:  # open to the network: any name is its name
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://classroom.example") as client:
-                return (await client.get("/health")).status_code, (await client.post("/find", content=encoded(SCENE))).json()
-
-        status, answer = asyncio.run(ask())
-        assert status == 200 and (answer["width"], answer["height"]) == (640, 480)
+        assert asked_from_elsewhere(app).status_code == 200  # open to the network: any name is its name
+        answer = asked_from_elsewhere(app, "POST", "/find", content=encoded(SCENE)).json()
+        assert (answer["width"], answer["height"]) == (640, 480)
 
     def test_command_says_to_train_first(self):
         assert not (paths.models("project5_realtime_detection") / "model.pt").exists()
@@ -508,10 +502,7 @@ class TestPictures:
         tab.route("**/find", lambda route: held.append(route))
         for count, picture in enumerate((SCENE, image_of(("red", RED))), start=1):
             upload(tab, encoded(picture))
-            for _ in range(300):
-                if len(held) == count:
-                    break
-                tab.wait_for_timeout(30)
+            until_held(tab, held, count)
         held[1].continue_()
         until(tab, "drawn.length === 1")
         held[0].continue_()

@@ -7,12 +7,14 @@ import logging
 import re
 import socket
 import threading
+import time
 from http.client import HTTPConnection
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import Request
+from projects.serving import check_both_languages_say_the_same
 
 from utils import web
 from utils.lesson import LessonError
@@ -132,6 +134,52 @@ class TestBody:
         assert client.post("/length", content=b"x", headers={"Content-Length": announced}).status_code == 413
 
 
+class TestExamples:
+    def test_are_picked_once_though_two_ask_at_the_same_time(self, app):
+        picked = []
+
+        def pick() -> list[dict]:
+            time.sleep(0.05)  # reading a data set takes its time
+            picked.append(len(picked))
+            return [{"digit": 3}]
+
+        async def two_at_once() -> list[httpx.Response]:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+                return await asyncio.gather(client.get("/examples"), client.get("/examples"))
+
+        web.serve_examples(app, pick)
+        assert picked == []  # not before somebody asks
+        assert [response.json() for response in asyncio.run(two_at_once())] == [[{"digit": 3}]] * 2
+        assert picked == [0]
+
+
+class TestInTurn:
+    def test_one_after_the_other_and_too_many_are_told(self):
+        line, at_work = web.InTurn("pictures", most_waiting=2), []
+
+        def work(number: int) -> dict:
+            at_work.append(number)
+            time.sleep(0.02)
+            alone = at_work == [number]
+            at_work.remove(number)
+            return {"number": number, "alone": alone}
+
+        async def five_at_once() -> list:
+            return await asyncio.gather(*(line.do(work, number) for number in range(5)), return_exceptions=True)
+
+        for _ in range(2):  # there is room again
+            answers = asyncio.run(five_at_once())
+            assert answers[:3] == [{"number": number, "alone": True} for number in range(3)]  # one at work, two wait
+            assert [error.kind for error in answers[3:]] == ["busy", "busy"]
+            assert str(answers[3]) == "3 pictures are waiting already; try again in a moment"
+
+    def test_what_fails_makes_room_too(self):
+        line = web.InTurn("pictures", most_waiting=0)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                asyncio.run(line.do(divmod, 1, 0))
+
+
 class TestListening:
     def test_free_port(self):
         with web.listen("127.0.0.1", 0) as listening:
@@ -205,6 +253,10 @@ class TestServing:
             except (asyncio.CancelledError, ValueError):
                 logger.exception("Exception in ASGI application")
         assert "a real one" in caplog.text and "CancelledError" not in caplog.text
+
+
+def test_shared_words_are_the_same_in_both_languages():
+    check_both_languages_say_the_same(web.SHARED / "shared.js", more_than=4)
 
 
 def test_shared_style_and_script_stand_in_the_page_and_in_its_policy():
