@@ -32,13 +32,13 @@ from torch.utils.data import DataLoader
 from tutorial_cifar10 import AUGMENT, Pictures
 
 from project2_cifar10 import train
-from project2_cifar10.data import TrainingBatches, mirror_half, plain_batches
+from project2_cifar10.data import TrainingBatches, mirror_half
 from project2_cifar10.evaluate import mean_logits, views
 from project2_cifar10.model import Classifier
 from utils import datasets, device, paths
 from utils.datasets import Images
 from utils.device import autocast
-from utils.evaluation import look
+from utils.evaluation import look, plain_batches
 from utils.lesson import check, run
 from utils.plotting import label, save_figure
 from utils.seeding import seed_everything

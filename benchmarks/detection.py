@@ -20,11 +20,12 @@ import torch
 import tyro
 from torch import Tensor
 
-from project5_realtime_detection.data import on_paper, pixels
+from project5_realtime_detection.data import on_paper
 from project5_realtime_detection.export import differences, write_files
 from project5_realtime_detection.finder import Finder, Runtime, load_finder, without_doubles
 from project5_realtime_detection.model import load_network, save_network
 from utils.average_precision import mean_average_precision
+from utils.batches import to_pixels
 from utils.box_augmentation import letterbox, resize
 from utils.datasets import picture_book
 from utils.datasets.scenes import BANDS, CLASSES, draw_scenes
@@ -63,7 +64,7 @@ def speed(model: Path | None, side: int, threads: tuple[int, ...], repeats: int)
 
 def _milliseconds(finder: Finder, frame: Tensor) -> tuple[float, float]:
     """The network alone, and all of `find`."""
-    square = pixels(letterbox(frame, finder.side)[0][None])
+    square = to_pixels(letterbox(frame, finder.side)[0][None])
     started = time.perf_counter()
     with torch.inference_mode():
         finder.forward(square)
@@ -94,7 +95,7 @@ def _parts(finder: Finder, frames: list[Tensor], repeats: int) -> dict[str, floa
     fit, doubles = [], []
     for number in range(repeats):
         started = time.perf_counter()
-        square = pixels(letterbox(frames[number % len(frames)], finder.side)[0][None])
+        square = to_pixels(letterbox(frames[number % len(frames)], finder.side)[0][None])
         fit.append(time.perf_counter() - started)
         with torch.inference_mode():
             boxes, scores = finder.forward(square)

@@ -27,12 +27,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from project1_mnist.data import mean_and_std, to_pixels, training_batches
+from project1_mnist.data import mean_and_std, training_batches
 from project1_mnist.evaluate import probabilities
 from project1_mnist.model import Net
 from project1_mnist.train import make_optimizer, smoothed_loss, triangle
 from utils import datasets, paths
-from utils.batches import Batches
+from utils.batches import Batches, to_pixels
 from utils.lesson import check, run
 from utils.seeding import seed_everything
 from utils.training import classification_loss, fit
@@ -78,7 +78,7 @@ def train_once(source: str, seed: int, *flags: str, threads: int | None = None) 
     record = json.loads(written)["results"]
     return {
         "accuracy": 100 * record["accuracy"],
-        "without_copies": 100 * record["accuracy_without_copies"],
+        "without_tta": 100 * record["accuracy_without_tta"],
         "training_seconds": record["training_seconds"],
         "evaluation_seconds": record["evaluation_seconds"],
         "whole_run_seconds": wall,
@@ -98,7 +98,7 @@ def accuracy(seeds: int) -> dict[str, float]:
             runs.append(train_once(source, seed, "--preset", preset))
             print(title, seed, {name: round(value, 2) for name, value in runs[-1].items()}, flush=True)
         columns = {name: [one[name] for one in runs] for name in runs[0]}
-        for name in ("accuracy", "without_copies"):
+        for name in ("accuracy", "without_tta"):
             found[f"{title}_{name}_mean"] = statistics.mean(columns[name])
             found[f"{title}_{name}_spread"] = statistics.stdev(columns[name]) if seeds > 1 else 0.0
             found[f"{title}_{name}_worst"] = min(columns[name])
@@ -109,9 +109,9 @@ def accuracy(seeds: int) -> dict[str, float]:
 
 # The cheapest command of ours that ends at an accuracy or above; found on validation images.
 COMMANDS = {
-    98.8: ("--preset", "fast", "--images", "18000", "--shift", "0", "--no-copies"),
-    99.0: ("--preset", "fast", "--images", "30000", "--no-copies"),
-    99.4: ("--preset", "fast", "--epochs", "2", "--images", "45000", "--no-copies"),
+    98.8: ("--preset", "fast", "--images", "18000", "--shift", "0", "--no-tta"),
+    99.0: ("--preset", "fast", "--images", "30000", "--no-tta"),
+    99.4: ("--preset", "fast", "--epochs", "2", "--images", "45000", "--no-tta"),
 }
 
 
@@ -157,7 +157,7 @@ def ablation(seeds: int) -> dict[str, float]:
     """
     training, validation = datasets.hold_out(datasets.mnist("real").train, count=10_000)
     device = torch.device("cpu")
-    variants = ("everything", "no shifts", "no label smoothing", "constant learning rate", "no batch norm", "no copies")
+    variants = ("everything", "no shifts", "no label smoothing", "constant learning rate", "no batch norm", "one look")
     found: dict[str, list[float]] = {variant: [] for variant in variants}
     for seed in range(seeds):
         for variant in variants[:-1]:
@@ -177,9 +177,9 @@ def ablation(seeds: int) -> dict[str, float]:
             scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0) if constant else triangle(optimizer, steps)
             loss = classification_loss if variant == "no label smoothing" else smoothed_loss
             fit(model, source, optimizer, loss, epochs=4, scheduler=scheduler)
-            for name, copies in ((variant, True), ("no copies", False)):
-                if copies or variant == "everything":
-                    answers = probabilities(model, validation.images, device, copies=copies).argmax(dim=1)
+            for name, tta in ((variant, True), ("one look", False)):
+                if tta or variant == "everything":
+                    answers = probabilities(model, validation.images, device, tta=tta).argmax(dim=1)
                     found[name].append(100 * (answers == validation.labels).float().mean().item())
     means = {f"{name} (mean)": statistics.mean(values) for name, values in found.items()}
     return means | {f"{name} (spread)": statistics.stdev(values) for name, values in found.items()}

@@ -138,7 +138,7 @@ class TestTorchrun:
         found = dict(re.findall(r"^result   (\w+) +(\S+)$", out, re.MULTILINE))
         assert float(found["accuracy"]) > 0.94 and out.count("epoch 6/6") == 1 and "2 processes" in out
         about = checkpoint.load_model(paths.models("project1_mnist") / "model.pt", Net())
-        assert about["accuracy"] == pytest.approx(float(found["accuracy_without_copies"]), abs=1e-3)
+        assert about["accuracy"] == pytest.approx(float(found["accuracy_without_tta"]), abs=1e-3)
 
     @pytest.mark.skipif(os.name == "nt", reason="finds torchrun's processes with ps")
     def test_project_with_a_process_killed_ends_at_once_and_goes_on_with_one(self, torchrun):

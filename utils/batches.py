@@ -101,6 +101,50 @@ class Batches:
         self.generator.set_state(state["generator"])
 
 
+class BatchesByLength(Batches):
+    """Shuffled batches of sequences that are about equally long, so that little padding is computed."""
+
+    def __init__(
+        self,
+        *tensors: Tensor,
+        lengths: Tensor,
+        blur: Callable[[Tensor, Tensor], Tensor],
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        """Move the tensors to the device.
+
+        Args:
+            tensors: Each of shape (N, ...), the same N.
+            lengths: (N,), how long each example is.
+            blur: From lengths (n,) and as many random numbers in 0..1 to what they are sorted by. Sorted by the lengths alone,
+                the same examples would meet in every epoch.
+            batch_size: Examples in a batch; the last one may have fewer.
+            device: Where the tensors are kept.
+            seed: Of the order.
+        """
+        super().__init__(*tensors, batch_size=batch_size, device=device, seed=seed)
+        self.lengths, self.blur = lengths, blur
+
+    def _draw_order(self) -> Tensor:
+        """Sort a random order by length, cut it into batches, and shuffle those. A batch that is not full stays the last."""
+        order = super()._draw_order()
+        full = len(order) // self.batch_size * self.batch_size
+        order, rest = order[:full], order[full:]
+        blurred = self.blur(self.lengths[order], torch.rand(full, generator=self.generator))
+        batches = order[blurred.argsort()].view(-1, self.batch_size)
+        return torch.cat([batches[torch.randperm(len(batches), generator=self.generator)].flatten(), rest])
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Turn uint8 images (batch, channels, height, width) in 0..255 into float32 pixels in 0..1.
+
+    channels_last keeps the channels of one pixel side by side in memory; convolutions are faster on it, on CPUs as on GPUs.
+    """
+    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
 # -------------------------------------------------------------------------------- for a run of several processes
 
 

@@ -13,11 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils.batches import Batches, to_pixels
 from utils.datasets import Images
 from utils.plotting import label
 from utils.training import History
 
 # --------------------------------------------------------------------------------------------------- asking the network
+
+
+def plain_batches(data: Images, device: torch.device, batch_size: int = 500) -> Batches:
+    """Batches (pixels, labels) in order and unchanged, for measuring."""
+    return Batches(
+        data.images,
+        data.labels,
+        batch_size=batch_size,
+        shuffle=False,
+        transform=lambda images, _: to_pixels(images),
+        device=device,
+    )
 
 
 @torch.no_grad()

@@ -2,14 +2,17 @@
 
 import io
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from utils.lesson import LessonError
+from utils.lesson import LessonError, explain
 
+Prepared = TypeVar("Prepared")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # not all that Pillow knows: for EPS it would start a program
 MEGAPIXELS = 50  # the most that is decoded
 HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypmsf1")  # how photos of an iPhone begin, after four bytes
@@ -66,6 +69,31 @@ def in_colour(picture: Image.Image) -> Image.Image:
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     return picture.convert("RGB")
+
+
+def open_each(
+    files: Sequence[Path], prepare: Callable[[Image.Image], Prepared], failed: list[str]
+) -> Iterator[tuple[int, Path, Image.Image, Prepared]]:
+    """Open pictures one after another, and bring each into the form in which it is looked at; skip what cannot be used.
+
+    Args:
+        files: Where they are.
+        prepare: From a picture to what is looked at; it may refuse one with a LessonError.
+        failed: Gets a sentence for each that was skipped, for `check_all_read` in the end.
+
+    Yields:
+        Which of the files it is, from 1 on; the file; the picture; and what `prepare` made of it.
+    """
+    for number, file in enumerate(files, start=1):
+        try:
+            picture = open_picture(file)
+            prepared = prepare(picture)
+        except OSError as error:
+            failed.append(explain(error))
+        except LessonError as error:
+            failed.append(str(error) if str(file) in str(error) else f"{file}: {error}")
+        else:
+            yield number, file, picture, prepared
 
 
 def check_all_read(failed: list[str], pictures: int) -> None:

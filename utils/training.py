@@ -1,7 +1,10 @@
 """The training loop that 03_training/training_loop.py builds, finished: validation, best and last checkpoint, resume.
 
-history = fit(model, batches, optimizer, classification_loss, epochs=4, scheduler=scheduler,
+recipe = recipe_with(PRESETS["default"], epochs=epochs, lr=lr)  # the flags that were given, in place of the preset's settings
+check_above_zero(recipe, "epochs", "lr")
+history = fit(model, batches, optimizer, classification_loss, epochs=recipe["epochs"], scheduler=scheduler,
               validate=lambda model: evaluate(model, validation_batches), checkpoints=models("project1_mnist"))
+load_best(model, models("project1_mnist"))  # where the best epoch is wanted, and not the last
 """
 
 import contextlib
@@ -25,7 +28,7 @@ from tqdm import tqdm
 from utils import checkpoint, distributed, paths
 from utils.batches import Parts
 from utils.device import autocast
-from utils.lesson import LessonError
+from utils.lesson import LessonError, check
 from utils.seeding import random_state, restore_random_state
 
 SECONDS_BETWEEN_SAVES = 30.0
@@ -50,6 +53,21 @@ class History:
     best_epoch: int = -1
     stale: int = 0
     stopped_early: bool = False
+
+
+def recipe_with(preset: dict[str, Any], **flags) -> dict[str, Any]:
+    """The settings of a preset, with those that were asked for in their place; a flag that was not given is None."""
+    return {**preset, **{name: value for name, value in flags.items() if value is not None}}
+
+
+def check_above_zero(settings: dict[str, Any], *names: str) -> None:
+    """Refuse settings that are 0 or below, each by the name of its flag.
+
+    Raises:
+        LessonError: One of those that are named is.
+    """
+    for name in names:
+        check(settings[name] > 0, f"--{name.replace('_', '-')} must be above 0")
 
 
 def classification_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -171,6 +189,17 @@ def fit(
             (stop,) = distributed.any_of(bool(ctrl_c))
             keeper.stop_if(stop and epoch + 1 < epochs)
     return history
+
+
+def load_best(model: nn.Module, checkpoints: Path) -> None:
+    """Give `model` the weights of the best epoch, which `fit` has kept in the folder `checkpoints`; it is in eval mode then.
+
+    Raises:
+        LessonError: There are none (nothing was monitored), or they are another model's.
+    """
+    path = checkpoints / "best.pt"
+    checkpoint.load_weights(model, checkpoint.load(path, next(model.parameters()).device)["model"], path)
+    model.eval()
 
 
 def evaluate(model: nn.Module, batches: Iterable) -> dict[str, float]:

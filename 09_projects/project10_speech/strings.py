@@ -31,7 +31,7 @@ from utils.evaluation import draw_losses
 from utils.lesson import check, run
 from utils.plotting import label, save_figure
 from utils.seeding import seed_everything
-from utils.training import History, fit, rise_and_fall
+from utils.training import History, check_above_zero, fit, load_best, recipe_with, rise_and_fall
 
 Preset = Literal["default", "fast"]
 STEPS = 50  # batches between two looks at the validation strings
@@ -205,11 +205,11 @@ def main(
     told = data.clips.source
     print(f"data: {told}")
     where = pick_device(device)
-    asked = {"channels": channels, "blocks": blocks, "epochs": epochs, "batch_size": batch_size, "lr": lr, "dropout": dropout}
-    recipe = {**(PRESETS if data.clips.is_real else SAMPLE_PRESETS)[preset]}
-    recipe |= {name: value for name, value in asked.items() if value is not None}
-    for name in ("channels", "blocks", "epochs", "batch_size", "lr"):
-        check(recipe[name] > 0, f"--{name.replace('_', '-')} must be above 0")
+    recipe = recipe_with(
+        (PRESETS if data.clips.is_real else SAMPLE_PRESETS)[preset],
+        channels=channels, blocks=blocks, epochs=epochs, batch_size=batch_size, lr=lr, dropout=dropout,
+    )  # fmt: skip
+    check_above_zero(recipe, "channels", "blocks", "epochs", "batch_size", "lr")
     check(0 <= recipe["dropout"] < 1, "--dropout is a share: at least 0, and below 1")
 
     seed_everything(seed)
@@ -237,8 +237,7 @@ def main(
     )
     seconds = time.perf_counter() - started
 
-    checkpoint.load_weights(model, checkpoint.load(folder / "best.pt", where)["model"], folder / "best.pt")
-    model.eval()
+    load_best(model, folder)
     print()
     cutter = CutAndClassify.learn(data.clips.train, data.validation) if baseline else None
     results = measure(model, data, cutter, told)

@@ -3,7 +3,7 @@
 Train a small convolutional network on log-mel pictures of spoken digits, measure it, look into it, save it.
 말로 한 숫자의 로그 멜 스펙트로그램을 작은 합성곱 신경망에 학습시키고, 평가하고, 속을 들여다보고, 저장한다.
 
-Run        python -m study run speech                      (sample: under a minute; FSDD: a minute and a half)
+Run        python -m study run speech                      (sample: under a minute; FSDD: about a minute)
            python -m study run speech --source sample --language ko
            python -m study run speech --resume             (go on after Ctrl-C or a crash)
 Then       python -m study run speech/evaluate · speech/predict seven.wav · speech/speakers
@@ -28,7 +28,7 @@ from utils.lesson import check, run
 from utils.muon import Muon
 from utils.plotting import label, save_figure
 from utils.seeding import seed_everything
-from utils.training import classification_loss, evaluate, fit, rise_and_fall
+from utils.training import check_above_zero, classification_loss, evaluate, fit, recipe_with, rise_and_fall
 
 # Chosen on takes 5 to 9 of FSDD and on computed voices that are held out, never on the test.
 RECIPE = {"epochs": 12, "batch_size": 50, "lr": 0.1}
@@ -100,9 +100,8 @@ def main(
     data = fsdd(source, language)
     print(f"data: {data.source}")
     where = pick_device(device)
-    recipe = {**(RECIPE if data.is_real else SAMPLE_RECIPE)}
-    recipe |= {name: value for name, value in {"epochs": epochs, "batch_size": batch_size, "lr": lr}.items() if value is not None}
-    check(min(recipe.values()) > 0, "--epochs, --batch-size and --lr must be above 0")
+    recipe = recipe_with(RECIPE if data.is_real else SAMPLE_RECIPE, epochs=epochs, batch_size=batch_size, lr=lr)
+    check_above_zero(recipe, "epochs", "batch_size", "lr")
     check(recipe["batch_size"] > 1, "--batch-size 1: batch normalisation needs at least two clips")
 
     seed_everything(seed)

@@ -4,16 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.batches import Batches
+from utils.batches import Batches, to_pixels
 from utils.datasets import Images
-
-
-def to_pixels(images: Tensor) -> Tensor:
-    """Turn uint8 images (batch, 1, 28, 28) in 0..255 into float32 pixels in 0..1.
-
-    channels_last keeps the channels of one pixel side by side in memory; convolutions are faster on it, on CPUs as on GPUs.
-    """
-    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
 
 
 def shift(images: Tensor, down: int, right: int) -> Tensor:
@@ -45,18 +37,6 @@ def training_batches(data: Images, batch_size: int, device: torch.device, seed: 
         transform=lambda images, generator: shifted_pixels(images, generator, most),
         device=device,
         seed=seed,
-    )
-
-
-def plain_batches(data: Images, device: torch.device, batch_size: int = 500) -> Batches:
-    """Batches (pixels, labels) in order and unchanged, for measuring."""
-    return Batches(
-        data.images,
-        data.labels,
-        batch_size=batch_size,
-        shuffle=False,
-        transform=lambda images, _: to_pixels(images),
-        device=device,
     )
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from project1_mnist.data import shift, to_pixels
+from project1_mnist.data import shift
 from project1_mnist.model import Net
 from utils import checkpoint, datasets, paths
+from utils.batches import to_pixels
 from utils.datasets import ImageData, Images, Source, nearest_mean_accuracy
 from utils.device import pick_device
 from utils.evaluation import draw_confusion, draw_embedding, draw_worst_mistakes, grad_cam, look, show_heat
@@ -47,49 +48,50 @@ def load_network(model: Path | None, device: torch.device) -> tuple[Net, dict]:
 
 
 # %% Measuring
-def looks(model: nn.Module, images: Tensor, device: torch.device, copies: bool) -> Tensor:
-    """Probabilities (5, N, classes) of five shifted copies of uint8 images (N, 1, 28, 28), or (1, N, classes) of the images."""
+def looks(model: nn.Module, images: Tensor, device: torch.device, tta: bool) -> Tensor:
+    """Probabilities (5, N, classes) of five shifted copies of uint8 images (N, 1, 28, 28); without `tta` (1, N, classes)."""
 
     def moved(batch: Tensor, down: int, right: int) -> Tensor:
         return to_pixels(shift(batch, down, right))
 
-    views = [partial(moved, down=down, right=right) for down, right in (NEIGHBOURS if copies else NEIGHBOURS[:1])]
+    views = [partial(moved, down=down, right=right) for down, right in (NEIGHBOURS if tta else NEIGHBOURS[:1])]
     return look(model, images, device, views).softmax(dim=-1)
 
 
-def probabilities(model: nn.Module, images: Tensor, device: torch.device, copies: bool = True) -> Tensor:
+def probabilities(model: nn.Module, images: Tensor, device: torch.device, tta: bool = True) -> Tensor:
     """Probability of each class for uint8 images (N, 1, 28, 28), as (N, classes) on the CPU.
 
     Args:
         model: The network.
         images: The pictures.
         device: Where the network is.
-        copies: Average over five copies, shifted by one pixel each: their mistakes differ, so the mean makes fewer.
+        tta: Test-time augmentation: average over five copies, the image and four that are shifted by one pixel. Their mistakes
+            differ, so the mean makes fewer.
     """
-    return looks(model, images, device, copies).mean(dim=0)
+    return looks(model, images, device, tta).mean(dim=0)
 
 
-def measure(model: nn.Module, data: ImageData, device: torch.device, copies: bool = True) -> dict[str, float]:
+def measure(model: nn.Module, data: ImageData, device: torch.device, tta: bool = True) -> dict[str, float]:
     """Measure a network on the test images.
 
     Args:
         model: The network, on `device`.
         data: Its data set; the training images are for the baseline only.
         device: Where to compute.
-        copies: Average over five shifted copies of each test image.
+        tta: Test-time augmentation: average over five shifted copies of each test image.
 
     Returns:
-        Accuracies in 0..1 with shifted copies (if `copies`) and without them, the baseline's (the nearest mean image), the number
-        of mistakes and of test images, and the seconds it took.
+        Accuracies in 0..1 with test-time augmentation (if `tta`) and without it, the baseline's (the nearest mean image), the
+        number of mistakes and of test images, and the seconds it took.
     """
     test = data.test
     started = time.perf_counter()
-    found = looks(model, test.images, device, copies)  # (5 or 1, N, classes)
+    found = looks(model, test.images, device, tta)  # (5 or 1, N, classes)
     right, right_plain = found.mean(dim=0).argmax(dim=1) == test.labels, found[0].argmax(dim=1) == test.labels
     seconds = time.perf_counter() - started
     return {
         "accuracy": right.float().mean().item(),
-        "accuracy_without_copies": right_plain.float().mean().item(),
+        "accuracy_without_tta": right_plain.float().mean().item(),
         "baseline_accuracy": nearest_mean_accuracy(data.train, test),
         "mistakes": (~right).sum().item(),
         "test_images": len(test),

@@ -19,8 +19,8 @@ from project1_mnist.model import Net
 from project1_mnist.picture import digit_from, reduce_to, to_grey
 from utils.device import pick_device
 from utils.evaluation import draw_probabilities
-from utils.lesson import LessonError, check, explain, mention, run
-from utils.pictures import check_all_read, open_picture
+from utils.lesson import check, mention, run
+from utils.pictures import check_all_read, open_each
 from utils.plotting import label, save_figure
 
 
@@ -69,16 +69,7 @@ def main(pictures: tyro.conf.Positional[tuple[Path, ...]], model: Path | None = 
     classes = about["classes"]
     results: dict[str, float] = {}
     failed: list[str] = []
-    for number, path in enumerate(pictures, start=1):
-        try:
-            picture = open_picture(path)
-            pixels = digit_from(picture)
-        except OSError as error:
-            failed.append(explain(error))
-            continue
-        except LessonError as error:
-            failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-            continue
+    for number, path, picture, pixels in open_each(pictures, digit_from, failed):
         probabilities = probabilities_of(network, pixels)
         (first, second), (best, runner_up) = (top.tolist() for top in probabilities.topk(2))
         print(f"{path}: {classes[best]} ({first:.1%}), or else {classes[runner_up]} ({second:.1%})")

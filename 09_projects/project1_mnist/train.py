@@ -19,17 +19,17 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from project1_mnist import evaluate as evaluation
-from project1_mnist.data import mean_and_std, plain_batches, training_batches
+from project1_mnist.data import mean_and_std, training_batches
 from project1_mnist.model import Net
 from utils import datasets, paths, tracking
 from utils.checkpoint import check_saved, save_model
 from utils.datasets import Source
 from utils.device import pick_device
-from utils.evaluation import draw_learning_curves
+from utils.evaluation import draw_learning_curves, plain_batches
 from utils.lesson import check, run
 from utils.plotting import label, save_figure
 from utils.seeding import seed_everything
-from utils.training import evaluate, fit, rise_and_fall
+from utils.training import check_above_zero, evaluate, fit, recipe_with, rise_and_fall
 
 # Chosen on 5,000 training images that were held out, never on the test set; benchmarks/README.md has what was tried.
 PRESETS = {
@@ -77,7 +77,7 @@ def main(
     images: int | None = None,
     seed: int = 0,
     device: str = "auto",
-    copies: bool = True,
+    tta: bool = True,
     resume: bool = False,
     figures: bool = True,
     tracker: tracking.Kind = "tensorboard",
@@ -94,7 +94,7 @@ def main(
         images: Train on this many images only: how much data does it take?
         seed: Of the weights, the order of the images and their shifts.
         device: "auto", "cpu", "cuda" or "mps".
-        copies: Test-time augmentation: average over five shifted copies of each test image.
+        tta: Test-time augmentation: average over five shifted copies of each test image.
         resume: Go on with the run that was interrupted.
         figures: Draw what the network learned, and log the curves (a few seconds more).
         tracker: What to log them with: "tensorboard", or "wandb" or "mlflow" from `study setup --extra tracking`.
@@ -104,13 +104,10 @@ def main(
     if not data.is_real:
         torch.set_num_threads(1)  # the sample is small: threads would wait for one another longer than they work
     device = pick_device(device)
-    recipe = (PRESETS if data.is_real else SAMPLE_PRESETS)[preset]
-    epochs = recipe["epochs"] if epochs is None else epochs
-    batch_size = recipe["batch_size"] if batch_size is None else batch_size
-    lr = recipe["lr"] if lr is None else lr
-    shift = recipe["shift"] if shift is None else shift
-    check(epochs > 0 and batch_size > 0 and lr > 0, "--epochs, --batch-size and --lr must be above 0")
-    check(0 <= shift < 28, f"--shift {shift}: the images are 28 pixels wide")
+    presets = PRESETS if data.is_real else SAMPLE_PRESETS
+    recipe = recipe_with(presets[preset], epochs=epochs, batch_size=batch_size, lr=lr, shift=shift)
+    check_above_zero(recipe, "epochs", "batch_size", "lr")
+    check(0 <= recipe["shift"] < 28, f"--shift {recipe['shift']}: the images are 28 pixels wide")
 
     seed_everything(seed)
     training, validation = datasets.hold_out(data.train, count=len(data.train) // 12)
@@ -118,11 +115,11 @@ def main(
         check(0 < images <= len(training), f"--images {images}: there are {len(training)} to train on")
         training = training[:images]
     model = Net(*mean_and_std(training.images)).to(device, memory_format=torch.channels_last)
-    batches = training_batches(training, batch_size, device, seed, shift)
+    batches = training_batches(training, recipe["batch_size"], device, seed, recipe["shift"])
     validation_batches = plain_batches(validation, device)
-    optimizer = make_optimizer(model, lr)
+    optimizer = make_optimizer(model, recipe["lr"])
     folder = paths.models("project1_mnist")
-    settings = {"data": data.source, "images": len(training), "batch_size": batch_size, "lr": lr, "shift": shift, "seed": seed}
+    settings = {"data": data.source, "images": len(training), "seed": seed, **recipe}
     log = tracking.start(tracker, paths.outputs("project1_mnist"), settings) if figures else None
 
     started = time.perf_counter()
@@ -131,8 +128,8 @@ def main(
         batches,
         optimizer,
         smoothed_loss,
-        epochs=epochs,
-        scheduler=triangle(optimizer, steps=epochs * len(batches)),
+        epochs=recipe["epochs"],
+        scheduler=triangle(optimizer, steps=recipe["epochs"] * len(batches)),
         validate=lambda model: evaluate(model, validation_batches),
         checkpoints=folder,
         resume=resume,
@@ -141,11 +138,11 @@ def main(
     )
     seconds = time.perf_counter() - started
 
-    results = evaluation.measure(model, data, device, copies)
+    results = evaluation.measure(model, data, device, tta)
     path = folder / "model.pt"
     # The weights of the last step: with a learning rate that ends at 0 they are the best ones.
     # The accuracy of one look at each image: that is how predict.py and app.py use the network.
-    save_model(path, model, classes=data.classes, source=data.source, accuracy=results["accuracy_without_copies"], seed=seed)
+    save_model(path, model, classes=data.classes, source=data.source, accuracy=results["accuracy_without_tta"], seed=seed)
     check_saved(path, model, Net(), device)
 
     if figures:

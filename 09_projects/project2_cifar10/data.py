@@ -6,16 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.batches import Batches
+from utils.batches import Batches, to_pixels
 from utils.datasets import Images
-
-
-def to_pixels(images: Tensor) -> Tensor:
-    """Turn uint8 images (batch, 3, height, width) in 0..255 into float32 pixels in 0..1.
-
-    channels_last keeps the colours of one pixel side by side in memory; convolutions are faster on it, on CPUs as on GPUs.
-    """
-    return images.contiguous(memory_format=torch.channels_last).float() / 255
 
 
 def mirror_half(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -126,18 +118,6 @@ class TrainingBatches(Batches):
         """Go back to where `state_dict` was taken."""
         super().load_state_dict(state)
         self.step = state["step"]
-
-
-def plain_batches(data: Images, device: torch.device, batch_size: int = 500) -> Batches:
-    """Batches (pixels, labels) in order and unchanged, for measuring."""
-    return Batches(
-        data.images,
-        data.labels,
-        batch_size=batch_size,
-        shuffle=False,
-        transform=lambda images, _: to_pixels(images),
-        device=device,
-    )
 
 
 def mean_and_std(images: Tensor) -> tuple[list[float], list[float]]:

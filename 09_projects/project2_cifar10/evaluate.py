@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from project2_cifar10.data import to_pixels
 from project2_cifar10.model import make_model
 from utils import checkpoint, datasets, paths
+from utils.batches import to_pixels
 from utils.datasets import ImageData, Images, Source, nearest_mean_accuracy
 from utils.device import pick_device
 from utils.evaluation import (

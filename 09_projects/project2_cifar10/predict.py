@@ -13,13 +13,13 @@ import tyro
 from PIL import Image
 from torch import Tensor, nn
 
-from project2_cifar10.data import to_pixels
 from project2_cifar10.evaluate import load_network
 from project2_cifar10.picture import image_from, to_rgb
+from utils.batches import to_pixels
 from utils.device import pick_device
 from utils.evaluation import draw_probabilities, grad_cam, show_heat, show_image
-from utils.lesson import LessonError, check, explain, mention, run
-from utils.pictures import check_all_read, open_picture
+from utils.lesson import check, mention, run
+from utils.pictures import check_all_read, open_each
 from utils.plotting import label, save_figure
 
 UNSURE = 0.5  # below this probability the first answer is more likely wrong than right
@@ -100,16 +100,7 @@ def main(pictures: tyro.conf.Positional[tuple[Path, ...]], model: Path | None = 
     classes = about["classes"]
     results: dict[str, float] = {}
     failed: list[str] = []
-    for number, path in enumerate(pictures, start=1):
-        try:
-            photo = open_picture(path)
-            image = image_from(photo)
-        except OSError as error:
-            failed.append(explain(error))
-            continue
-        except LessonError as error:
-            failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-            continue
+    for number, path, photo, image in open_each(pictures, image_from, failed):
         probabilities, heat = answer(network, image, about["temperature"])
         print(f"{path}: {in_words(probabilities, classes)}")
         name = f"{number}_{path.stem}"

@@ -8,6 +8,7 @@ Run        python -m study run cifar10                     (sample: under a minu
            python -m study run cifar10 --preset long       (25 minutes)
            python -m study run cifar10 --preset record     (a GPU)
            python -m study run cifar10 --resume            (go on after Ctrl-C or a crash)
+Try next   --images 500 (a tenth of the sample's pictures, and of the steps): first guess the accuracy, then look
 Then       python -m study run cifar10/evaluate · cifar10/predict picture.jpg · cifar10/app
 """
 
@@ -20,20 +21,20 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from project2_cifar10 import evaluate as evaluation
-from project2_cifar10.data import TrainingBatches, mean_and_std, plain_batches, to_pixels
+from project2_cifar10.data import TrainingBatches, mean_and_std
 from project2_cifar10.model import Classifier, make_model
 from project2_cifar10.whitening import whiten_first_layer
 from utils import datasets, paths, tracking
-from utils.batches import Batches
+from utils.batches import Batches, to_pixels
 from utils.checkpoint import check_saved, save_model
 from utils.datasets import Images, Source
 from utils.device import autocast, has_bfloat16, pick_device
-from utils.evaluation import draw_learning_curves
+from utils.evaluation import draw_learning_curves, plain_batches
 from utils.lesson import check, run
 from utils.muon import Muon
 from utils.plotting import label, save_figure
 from utils.seeding import seed_everything
-from utils.training import evaluate, fit
+from utils.training import check_above_zero, evaluate, fit, recipe_with
 
 Preset = Literal["default", "fast", "long", "record"]
 Name = Literal["small", "medium", "wideresnet", "resnet18"]
@@ -164,10 +165,8 @@ def main(
     where = pick_device(device)
     presets = PRESETS if data.is_real else SAMPLE_PRESETS
     check(preset in presets, f"--preset {preset} is for CIFAR-10; the sample has {' and '.join(presets)}")
-    recipe = {**presets[preset]}
-    asked = {"model": model, "epochs": epochs, "batch_size": batch_size, "lr": lr}
-    recipe |= {name: value for name, value in asked.items() if value is not None}
-    check(min(recipe["epochs"], recipe["batch_size"], recipe["lr"]) > 0, "--epochs, --batch-size and --lr must be above 0")
+    recipe = recipe_with(presets[preset], model=model, epochs=epochs, batch_size=batch_size, lr=lr)
+    check_above_zero(recipe, "epochs", "batch_size", "lr")
 
     seed_everything(seed)
     training, validation = datasets.hold_out(data.train, count=len(data.train) // 25)

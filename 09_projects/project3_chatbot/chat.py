@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 
-from project3_chatbot.model import BOT, encode, load_own
+from project3_chatbot.model import BOT, encode, load_network
 from utils import paths
 from utils.byte_bpe import ByteBPE
 from utils.lesson import LessonError, check
@@ -237,7 +237,7 @@ def load_bot(name: Name, device: torch.device | str = "cpu", file: Path | None =
         file = file or paths.models("project3_chatbot") / "model.pt"
         missing = f"{paths.short(file)} does not exist: train one with `python -m study run chatbot`, or take --model smollm2"
         check(file.exists(), missing)
-        model, tokenizer, about = load_own(file, device)
+        model, tokenizer, about = load_network(file, device)
         template, source = own_prompt, f"own model, trained on {about['source']}"
     else:
         model, tokenizer, source = load_smollm2(device, file)

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from project3_chatbot.model import BOT, END, TEMPLATE, encode
 from utils import byte_bpe, datasets
-from utils.batches import Batches
+from utils.batches import BatchesByLength
 from utils.byte_bpe import ByteBPE
 from utils.datasets import DialogueData, Source
 from utils.datasets.dialogues import Dialogue
@@ -152,7 +152,7 @@ def pad(rows: Sequence[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
     return tokens, pad_sequence([torch.tensor(row) for _, row in rows], batch_first=True, padding_value=IGNORED)
 
 
-class DialogueBatches(Batches):
+class DialogueBatches(BatchesByLength):
     """Shuffled batches (tokens, targets), each (batch, time), of rows that are about equally long: little padding is computed."""
 
     def __init__(self, rows: Sequence[tuple[list[int], list[int]]], batch_size: int, device: torch.device, seed: int):
@@ -164,22 +164,18 @@ class DialogueBatches(Batches):
             device: Where they are kept.
             seed: Of the order.
         """
-        self.lengths = torch.tensor([len(tokens) for tokens, _ in rows])
-        super().__init__(*pad(rows), batch_size=batch_size, device=device, seed=seed)
+        lengths = torch.tensor([len(tokens) for tokens, _ in rows])
+        super().__init__(*pad(rows), lengths=lengths, blur=blurred, batch_size=batch_size, device=device, seed=seed)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for tokens, following in super().__iter__():
             longest = int((following != IGNORED).any(dim=0).nonzero().max()) + 1  # nothing to predict behind it
             yield tokens[:, :longest], following[:, :longest]
 
-    def _draw_order(self) -> Tensor:
-        """Sort a random order by length, cut it into batches, and shuffle those. A batch that is not full stays the last."""
-        order = super()._draw_order()
-        full = len(order) // self.batch_size * self.batch_size
-        order, rest = order[:full], order[full:]
-        noisy = self.lengths[order] + 4 * torch.rand(full, generator=self.generator)  # so that batches are new in every epoch
-        batches = order[noisy.argsort()].view(-1, self.batch_size)
-        return torch.cat([batches[torch.randperm(len(batches), generator=self.generator)].flatten(), rest])
+
+def blurred(lengths: Tensor, noise: Tensor) -> Tensor:
+    """Lengths by which rows are sorted, up to four tokens too long, so that batches are new in every epoch; noise is in 0..1."""
+    return lengths + 4 * noise
 
 
 def training_rows(

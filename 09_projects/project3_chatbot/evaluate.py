@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from project3_chatbot.data import IGNORED, Pair, alone, later, load, pad, pairs, reply_row, targets
-from project3_chatbot.model import BOT, encode, load_own
+from project3_chatbot.model import BOT, encode, load_network
 from utils.byte_bpe import ByteBPE
 from utils.datasets import DialogueData, Source
 from utils.device import pick_device
@@ -245,7 +245,7 @@ def main(model: Path | None = None, source: Source = "auto", device: str = "auto
         device: "auto", "cpu", "cuda" or "mps".
         figures: Draw as well.
     """
-    network, tokenizer, about = load_own(model, pick_device(device))
+    network, tokenizer, about = load_network(model, pick_device(device))
     data = load(source)
     tested = told_source(data)
     print(f"trained on: {about['source']}\ntested on:  {tested}")

@@ -19,7 +19,7 @@ from utils.networks.llama import Llama, LlamaConfig
 USER, BOT, END = "<|user|>", "<|bot|>", "<|end|>"
 TEMPLATE = (USER, BOT, END)  # the special tokens: no text that is typed can become one of them
 FACTS = ("tokenizer", "shape", "source", "numbers")  # what must be saved with the weights
-TRAIN_AGAIN = "train one with `python -m study run chatbot`"
+TRAIN_AGAIN = "train again with `python -m study run chatbot`"
 
 
 def make_model(vocab_size: int, width: int = 64, layers: int = 2) -> Llama:
@@ -58,7 +58,7 @@ def encode(tokenizer: ByteBPE, turns: Sequence[str]) -> list[int]:
     return tokens
 
 
-def save_own(path: Path, model: Llama, tokenizer: ByteBPE, source: str, numbers: dict[str, float]) -> None:
+def save_network(path: Path, model: Llama, tokenizer: ByteBPE, source: str, numbers: dict[str, float]) -> None:
     """Keep a chatbot in one file: weights, shape, tokenizer, the data it learned from, and what it reached."""
     written = {
         "vocabulary": tokenizer.vocabulary,
@@ -68,8 +68,8 @@ def save_own(path: Path, model: Llama, tokenizer: ByteBPE, source: str, numbers:
     checkpoint.save_model(path, model, tokenizer=written, shape=asdict(model.config), source=source, numbers=numbers)
 
 
-def load_own(file: Path | None, device: torch.device | str = "cpu") -> tuple[Llama, ByteBPE, dict]:
-    """Load what `save_own` has written; with None, where training puts it.
+def load_network(file: Path | None, device: torch.device | str = "cpu") -> tuple[Llama, ByteBPE, dict]:
+    """Load what `save_network` has written; with None, where training puts it.
 
     Returns:
         The model, its tokenizer, and the facts that were saved with them: "shape", "source" and "numbers".

@@ -29,7 +29,7 @@ from project3_chatbot.data import (
     targets,
     training_rows,
 )
-from project3_chatbot.model import encode, load_own, make_model, save_own
+from project3_chatbot.model import encode, load_network, make_model, save_network
 from utils import checkpoint, paths, tracking
 from utils.datasets import Source
 from utils.device import pick_device
@@ -37,7 +37,7 @@ from utils.lesson import check, run
 from utils.networks.llama import Llama
 from utils.plotting import save_figure
 from utils.seeding import seed_everything
-from utils.training import History, fit, rise_and_fall
+from utils.training import History, check_above_zero, fit, load_best, recipe_with, rise_and_fall
 
 Preset = Literal["default", "fast"]
 
@@ -131,12 +131,12 @@ def main(
     if not is_real:
         torch.set_num_threads(1)  # the sample's model is small: threads would wait for one another longer than they work
     where = pick_device(device)
-    asked = {"vocab": vocab, "width": width, "layers": layers, "exercises": exercises}
-    asked |= {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-    recipe = {**(PRESETS if is_real else SAMPLE_PRESETS)[preset]}
-    recipe |= {name: value for name, value in asked.items() if value is not None}
-    check(min(recipe["epochs"], recipe["batch_size"], recipe["lr"]) > 0, "--epochs, --batch-size and --lr must be above 0")
-    check(recipe["layers"] > 0 and recipe["exercises"] >= 0, "--layers must be above 0, and --exercises not below 0")
+    recipe = recipe_with(
+        (PRESETS if is_real else SAMPLE_PRESETS)[preset],
+        vocab=vocab, width=width, layers=layers, exercises=exercises, epochs=epochs, batch_size=batch_size, lr=lr,
+    )  # fmt: skip
+    check_above_zero(recipe, "layers", "epochs", "batch_size", "lr")
+    check(recipe["exercises"] >= 0, "--exercises must not be below 0")
     check(recipe["width"] > 0 and recipe["width"] % 32 == 0, f"--width {recipe['width']}: heads are 32 wide, so 32, 64, 96, ...")
     fewest = min(len(one.train) for one in data.values())
     check(dialogues is None or 0 < dialogues <= fewest, f"--dialogues {dialogues}: there are {fewest} in one of the languages")
@@ -175,12 +175,11 @@ def main(
     seconds = time.perf_counter() - started
 
     # Later epochs know the training dialogues by heart, and answer others worse: the best epoch is kept, not the last.
-    checkpoint.load_weights(model, checkpoint.load(folder / "best.pt", where)["model"], folder / "best.pt")
+    load_best(model, folder)
     results = evaluation.measure(model, tokenizer, data)
     path = folder / "model.pt"
-    save_own(path, model, tokenizer, told, results)
-    again, _, _ = load_own(path, where)
-    checkpoint.check_saved(path, model, again, where)
+    save_network(path, model, tokenizer, told, results)
+    checkpoint.check_saved(path, model, load_network(path, where)[0], where)
     evaluation.show_answers(model, tokenizer)
     if figures:
         save_figure(evaluation.draw_learning_curves(history), __file__, "learning_curves")

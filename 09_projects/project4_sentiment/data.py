@@ -11,7 +11,7 @@ from torch import Tensor
 
 from project4_sentiment.words import NO_WORD, UNSEEN, Lexicon, encode, words_of
 from utils import catalogue, datasets
-from utils.batches import Batches
+from utils.batches import BatchesByLength
 from utils.datasets import Source, Texts
 from utils.datasets.handwritten_reviews import handwritten_reviews
 from utils.datasets.written_reviews import write_reviews
@@ -114,7 +114,7 @@ def _fewer(one: ReviewSet, reviews: int | None) -> ReviewSet:
 
 
 # %% Batches
-class ReviewBatches(Batches):
+class ReviewBatches(BatchesByLength):
     """Shuffled batches (texts, labels) of reviews that are about equally long, so that little padding is computed.
 
     Attributes:
@@ -133,20 +133,17 @@ class ReviewBatches(Batches):
         """
         words, texts = encode(lexicon, map(words_of, reviews.texts))
         known = (texts > UNSEEN).any(dim=1)
-        self.lengths = (texts[known] != NO_WORD).sum(dim=1)
+        texts, labels = texts[known], reviews.labels[known].float()
+        lengths = (texts != NO_WORD).sum(dim=1)
         self.words = words.to(device)
-        super().__init__(texts[known], reviews.labels[known].float(), batch_size=batch_size, device=device, seed=seed)
+        super().__init__(texts, labels, lengths=lengths, blur=blurred, batch_size=batch_size, device=device, seed=seed)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for texts, labels in super().__iter__():
             longest = int((texts != NO_WORD).any(dim=0).sum())
             yield texts[:, :longest], labels
 
-    def _draw_order(self) -> Tensor:
-        """Sort a random order by length, cut it into batches, and shuffle those. A batch that is not full stays the last."""
-        order = super()._draw_order()
-        full = len(order) // self.batch_size * self.batch_size
-        order, rest = order[:full], order[full:]
-        noisy = self.lengths[order] * (1 + 0.2 * torch.rand(full, generator=self.generator))  # new batches in every epoch
-        batches = order[noisy.argsort()].view(-1, self.batch_size)
-        return torch.cat([batches[torch.randperm(len(batches), generator=self.generator)].flatten(), rest])
+
+def blurred(lengths: Tensor, noise: Tensor) -> Tensor:
+    """Lengths by which reviews are sorted, up to a fifth too long, so that batches are new in every epoch; noise is in 0..1."""
+    return lengths * (1 + 0.2 * noise)

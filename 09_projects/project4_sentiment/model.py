@@ -16,7 +16,7 @@ from utils import checkpoint, paths
 from utils.lesson import LessonError, check
 
 FACTS = ("pieces", "shape", "temperature", "source", "accuracy")  # what must be saved with the weights
-TRAIN_AGAIN = "train one with `python -m study run sentiment`"
+TRAIN_AGAIN = "train again with `python -m study run sentiment`"
 
 
 class Shape(NamedTuple):

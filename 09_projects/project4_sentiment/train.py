@@ -28,7 +28,7 @@ from utils.device import pick_device
 from utils.lesson import check, run
 from utils.plotting import save_figure
 from utils.seeding import seed_everything
-from utils.training import fit, rise_and_fall
+from utils.training import check_above_zero, fit, load_best, recipe_with, rise_and_fall
 
 Preset = Literal["default", "fast"]
 
@@ -128,12 +128,11 @@ def main(
     print(f"data: {told}")
     is_real = all(one.is_real for one in data.values())
     where = pick_device(device)
-    asked = {"pieces": pieces, "width": width, "hidden": hidden, "epochs": epochs}
-    asked |= {"batch_size": batch_size, "lr": lr, "dropout": dropout}
-    recipe = {**(PRESETS if is_real else SAMPLE_PRESETS)[preset]}
-    recipe |= {name: value for name, value in asked.items() if value is not None}
-    for name in ("pieces", "width", "hidden", "epochs", "batch_size", "lr"):
-        check(recipe[name] > 0, f"--{name.replace('_', '-')} must be above 0")
+    recipe = recipe_with(
+        (PRESETS if is_real else SAMPLE_PRESETS)[preset],
+        pieces=pieces, width=width, hidden=hidden, epochs=epochs, batch_size=batch_size, lr=lr, dropout=dropout,
+    )  # fmt: skip
+    check_above_zero(recipe, "pieces", "width", "hidden", "epochs", "batch_size", "lr")
     check(0 <= recipe["dropout"] < 1, "--dropout is a share: at least 0, and below 1")
 
     seed_everything(seed)
@@ -161,8 +160,7 @@ def main(
     )
     seconds = time.perf_counter() - started
 
-    checkpoint.load_weights(model, checkpoint.load(folder / "best.pt", where)["model"], folder / "best.pt")
-    model.eval()
+    load_best(model, folder)
     validation = all_of([one.validation for one in data.values()])
     judge = Judge(model, lexicon, evaluation.find_temperature(plain, validation))
     results = evaluation.measure(judge, data, baseline) | evaluation.measure_by_hand(judge)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from project5_realtime_detection.loss import NOTHING
-from utils.batches import Batches
+from utils.batches import Batches, to_pixels
 from utils.box_augmentation import flip, jitter_colour, mosaic, random_crop
 from utils.datasets.boxes import Boxed, DetectionData
 from utils.datasets.detection import bccd, read_coco, read_voc
@@ -208,7 +208,7 @@ class DetectionBatches(Batches):
         for (indices,) in super().__iter__():
             made = [self._made(index) for index in indices.tolist()]
             pictures, boxes, labels = zip(*made, strict=True)
-            yield pixels(torch.stack(pictures)), *filled_up(boxes, labels)
+            yield to_pixels(torch.stack(pictures)), *filled_up(boxes, labels)
 
     def _made(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """One picture (3, side, side) uint8 with its boxes (n, 4) and labels (n,)."""
@@ -236,14 +236,6 @@ class DetectionBatches(Batches):
 
     def _drawn(self) -> float:
         return torch.rand((), generator=self.generator).item()
-
-
-def pixels(pictures: Tensor) -> Tensor:
-    """uint8 pictures (batch, 3, height, width) as float32 in 0..1.
-
-    channels_last keeps the colours of one pixel side by side in memory; convolutions are faster on it, on CPUs as on GPUs.
-    """
-    return pictures.contiguous(memory_format=torch.channels_last).float() / 255
 
 
 def filled_up(boxes: list[Tensor], labels: list[Tensor]) -> tuple[Tensor, Tensor]:

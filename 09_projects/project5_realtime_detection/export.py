@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from project5_realtime_detection import evaluate as evaluation
-from project5_realtime_detection.data import Kind, pixels
+from project5_realtime_detection.data import Kind
 from project5_realtime_detection.finder import Finder, Runtime, load_finder
 from project5_realtime_detection.model import Detector, default_file, fused, load_network
 from utils import paths
 from utils.average_precision import mean_average_precision
+from utils.batches import to_pixels
 from utils.box_augmentation import letterbox
 from utils.datasets.boxes import DetectionData
 from utils.lesson import LessonError, check, mention, run
@@ -127,7 +128,7 @@ def write_int8(onnx_file: Path, path: Path, pictures: list[Tensor]) -> None:
 
 def squares(picture: Tensor, side: int) -> Tensor:
     """What the network sees of a picture: (1, 3, side, side) float32."""
-    return pixels(letterbox(picture, side)[0][None]).contiguous()
+    return to_pixels(letterbox(picture, side)[0][None]).contiguous()
 
 
 def beside(file: Path | None, runtime: Runtime) -> Path:

@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from project5_realtime_detection.data import pixels
 from project5_realtime_detection.model import fused, load_network
 from utils.average_precision import Found
+from utils.batches import to_pixels
 from utils.box_augmentation import letterbox, unletterbox
 from utils.device import pick_device
 from utils.lesson import check
@@ -68,7 +68,7 @@ class Finder:
         height, width = picture.shape[1:]
         check(height > 0 and width > 0, "the picture is empty")
         square, factor, offset = letterbox(picture, self.side)
-        boxes, scores = self.forward(pixels(square[None]).to(self.device))
+        boxes, scores = self.forward(to_pixels(square[None]).to(self.device))
         found = without_doubles(boxes[0].cpu(), scores[0].cpu(), threshold, overlap)
         boxes = unletterbox(found.boxes, factor, offset, width, height)
         inside = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # what lies in the grey round the picture has no area in it

@@ -25,7 +25,7 @@ from utils.lesson import LessonError, check
 STRIDES = (8, 16, 32)  # pixels from one cell to the next
 RARE = 0.01  # the score of every cell before anything is learned: most cells are background (Lin et al., 2017)
 FACTS = ("classes", "width", "side", "source", "average_precision")  # what must be saved with the weights
-TRAIN_AGAIN = "train one with `python -m study run detection`"
+TRAIN_AGAIN = "train again with `python -m study run detection`"
 
 
 class Said(NamedTuple):

@@ -22,8 +22,8 @@ from torch import Tensor
 from project5_realtime_detection.finder import Runtime, load_finder
 from utils import paths
 from utils.average_precision import Found
-from utils.lesson import LessonError, check, explain, mention, run
-from utils.pictures import PictureError, check_all_read, in_colour, open_picture
+from utils.lesson import check, mention, run
+from utils.pictures import PictureError, check_all_read, in_colour, open_each
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".heic")  # what a folder is searched for
 LEAST = 8  # pixels: with fewer on a side there is nothing to be seen
@@ -154,15 +154,7 @@ def main(
     with open(folder.parent / "found.csv", "w", encoding="utf-8", newline="") as table:
         rows = csv.writer(table)
         rows.writerow(["picture", "class", "score", "x1", "y1", "x2", "y2"])
-        for file in files:
-            try:
-                picture = picture_from(open_picture(file))
-            except OSError as error:
-                failed.append(explain(error))
-                continue
-            except LessonError as error:
-                failed.append(str(error) if str(file) in str(error) else f"{file}: {error}")
-                continue
+        for _, file, _, picture in open_each(files, picture_from, failed):
             started = time.perf_counter()
             found = finder.find(as_tensor(picture), threshold, overlap)
             seconds.append(time.perf_counter() - started)

@@ -33,7 +33,7 @@ from utils.lesson import check, run
 from utils.muon import Muon
 from utils.plotting import save_figure
 from utils.seeding import seed_everything
-from utils.training import fit, rise_and_fall
+from utils.training import check_above_zero, fit, load_best, recipe_with, rise_and_fall
 
 Preset = Literal["default", "fast", "camera"]
 
@@ -140,11 +140,11 @@ def main(
         tracker: What to log them with: "tensorboard", or "wandb" or "mlflow" from `study setup --extra tracking`.
     """
     check(preset in PRESETS[data], f"--preset {preset} is for scenes; --data {data} has {' and '.join(PRESETS[data])}")
-    asked = {"width": width, "side": side, "epochs": epochs, "batch_size": batch_size, "lr": lr}
-    asked |= {"mosaics": mosaics, "mirror": mirror}
-    recipe = PRESETS[data][preset] | {name: value for name, value in asked.items() if value is not None}
-    for name in ("width", "side", "epochs", "batch_size", "lr"):
-        check(recipe[name] > 0, f"--{name.replace('_', '-')} must be above 0")
+    recipe = recipe_with(
+        PRESETS[data][preset],
+        width=width, side=side, epochs=epochs, batch_size=batch_size, lr=lr, mosaics=mosaics, mirror=mirror,
+    )  # fmt: skip
+    check_above_zero(recipe, "width", "side", "epochs", "batch_size", "lr")
     check(recipe["width"] % 2 == 0, "--width must be even")
     check(recipe["side"] % 32 == 0, "--side must be a multiple of 32: the coarsest map has a cell for 32 pixels")
     check(0 <= recipe["mosaics"] <= 1, "--mosaics is a share: from 0 to 1")
@@ -175,10 +175,10 @@ def main(
     )
     seconds = time.perf_counter() - started
 
-    checkpoint.load_weights(model, checkpoint.load(place / "best.pt", where)["model"], place / "best.pt")
+    load_best(model, place)
     path = place / "model.pt"
     best = history.epochs[history.best_epoch]
-    save_network(path, model.eval(), pictures.classes, recipe["side"], pictures.source, best["map_50"], recipe=recipe, seed=seed)
+    save_network(path, model, pictures.classes, recipe["side"], pictures.source, best["map_50"], recipe=recipe, seed=seed)
     checkpoint.check_saved(path, model, load_network(path, where)[0], where)
     results, found, precision = evaluation.measure(load_finder(path, device=device), pictures)
     if figures:

@@ -32,7 +32,7 @@ from utils.lesson import check, run
 from utils.plotting import save_figure
 from utils.sample_quality import kernel_distance
 from utils.seeding import seed_everything
-from utils.training import fit, rise_and_fall
+from utils.training import check_above_zero, fit, recipe_with, rise_and_fall
 
 # Chosen on the validation faces, never on the test ones; README.md has what was tried.
 RECIPES = {
@@ -149,10 +149,8 @@ def main(
         tracker: What to log them with: "tensorboard", or "wandb" or "mlflow" from `study setup --extra tracking`.
     """
     check(faces >= LEAST_FACES, f"--faces must be at least {LEAST_FACES}")
-    asked = {"steps": steps, "lr": lr, "width": width, "batch_size": batch_size}
-    recipe = RECIPES[model] | {name: value for name, value in asked.items() if value is not None}
-    for name in asked:
-        check(recipe[name] > 0, f"--{name.replace('_', '-')} must be above 0")
+    recipe = recipe_with(RECIPES[model], steps=steps, lr=lr, width=width, batch_size=batch_size)
+    check_above_zero(recipe, "steps", "lr", "width", "batch_size")
     check(recipe["batch_size"] > 1, "--batch-size must be at least 2: one face by itself cannot be normalised")
     given = load(source, data, faces)
     print(f"data: {given.source}")

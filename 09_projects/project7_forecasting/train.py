@@ -32,7 +32,7 @@ from utils.datasets import Source
 from utils.device import pick_device
 from utils.lesson import check, run, silence
 from utils.seeding import seed_everything
-from utils.training import fit, rise_and_fall
+from utils.training import check_above_zero, fit, rise_and_fall
 
 # Chosen on calibration periods, never on test periods. The same for every series.
 RECIPE = {"hidden": 16, "steps": 120, "batch_size": 32, "lr": 1e-2, "weight_decay": 0.1}
@@ -181,8 +181,7 @@ def main(
         figures: Draw.
     """
     recipe = {"hidden": hidden, "steps": steps, "batch_size": batch_size, "lr": lr}
-    for name, value in {**recipe, "seeds": seeds}.items():
-        check(value > 0, f"--{name.replace('_', '-')} must be above 0")
+    check_above_zero({**recipe, "seeds": seeds}, *recipe, "seeds")
     check(weight_decay >= 0, "--weight-decay must be 0 or more")
     recipe["weight_decay"] = weight_decay
     options = {"target": target, "known": list(known), "logarithm": logarithm, "differences": differences}

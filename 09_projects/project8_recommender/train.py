@@ -26,14 +26,14 @@ from project8_recommender.factors import fit_stars
 from project8_recommender.model import SequenceTransformer, TwoTower, make_network
 from project8_recommender.ranking import LOOK_BACK, hit_and_gain, ranks, score
 from project8_recommender.recommend import Recommender, load_recommender, save_recommender
-from utils import checkpoint, paths, tracking
+from utils import paths, tracking
 from utils.batches import Batches
 from utils.datasets import Source
 from utils.datasets.ratings import RatingData
 from utils.device import pick_device
 from utils.lesson import check, run
 from utils.seeding import seed_everything
-from utils.training import History, fit, rise_and_fall
+from utils.training import History, check_above_zero, fit, load_best, recipe_with, rise_and_fall
 
 # Chosen on held-out ratings and on everybody's last film but one; README.md has what was tried.
 RECIPES = {
@@ -236,9 +236,7 @@ def train_network(task: Task, recipe: dict, folder: str, settings: dict, resume:
         settings=settings,
         tracker=tracker,
     )
-    device = next(task.model.parameters()).device
-    checkpoint.load_weights(task.model, checkpoint.load(checkpoints / "best.pt", device)["model"], checkpoints / "best.pt")
-    task.model.eval()
+    load_best(task.model, checkpoints)
     return history
 
 
@@ -290,13 +288,15 @@ def main(
         figures: Draw, and log the curves.
         tracker: What to log them with: "tensorboard", or "wandb" or "mlflow" from `study setup --extra tracking`.
     """
-    asked = {name: value for name, value in (("epochs", epochs), ("batch_size", batch_size), ("lr", lr)) if value is not None}
-    for name, value in asked.items():
-        check(value > 0, f"--{name.replace('_', '-')} must be above 0")
     data, truth = load(source, size, people)
     print(f"data: {data.source}")
     where, settings = pick_device(device), evaluation.CLASSIC if data.is_real else evaluation.SAMPLE_CLASSIC
-    recipes = {name: {**recipe, **asked} for name, recipe in (RECIPES if data.is_real else SAMPLE_RECIPES).items()}
+    recipes = {
+        name: recipe_with(recipe, epochs=epochs, batch_size=batch_size, lr=lr)
+        for name, recipe in (RECIPES if data.is_real else SAMPLE_RECIPES).items()
+    }
+    for recipe in recipes.values():
+        check_above_zero(recipe, "epochs", "batch_size", "lr")
     watched = histories(data.ratings, len(data.people), len(data.films))
     log = tracking.start(tracker, paths.outputs("project8_recommender"), {"data": data.source, "seed": seed}) if figures else None
     started, trained = time.perf_counter(), {}

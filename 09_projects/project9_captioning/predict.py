@@ -6,6 +6,7 @@ For every picture a figure shows what the network sees of it, and for each word 
 first: python -m study run captioning
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from project9_captioning.model import Captioner, load_network
 from project9_captioning.picture import image_from
 from project9_captioning.words import GLUE, Vocabulary, join
 from utils.device import pick_device
-from utils.lesson import LessonError, check, explain, mention, run
-from utils.pictures import check_all_read, open_picture
+from utils.lesson import check, mention, run
+from utils.pictures import check_all_read, open_each
 from utils.plotting import label, save_figure
 
 
@@ -132,15 +133,8 @@ def main(
     mention("data", f"trained on {about['source']}")
     results: dict[str, float] = {}
     failed: list[str] = []
-    for number, path in enumerate(pictures, start=1):
-        try:
-            image = image_from(open_picture(path), describer.model.shape.side)
-        except OSError as error:
-            failed.append(explain(error))
-            continue
-        except LessonError as error:
-            failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-            continue
+    prepare = functools.partial(image_from, side=describer.model.shape.side)
+    for number, path, _, image in open_each(pictures, prepare, failed):
         for language in describer.languages:
             caption = describer.describe(image, language)
             print(f"{path}: {caption.text}  ({caption.probability:.1%})")

@@ -31,7 +31,7 @@ from utils.lesson import check, mention, run
 from utils.networks.translator import PAD
 from utils.plotting import save_figure
 from utils.seeding import seed_everything
-from utils.training import fit, rise_and_fall
+from utils.training import check_above_zero, fit, load_best, recipe_with, rise_and_fall
 
 Preset = Literal["default", "fast"]
 
@@ -157,12 +157,11 @@ def main(
     check(beam > 0, "--beam must be above 0")
     data = load(source, scenes, REAL_SIDE, seed)
     print(f"data: {data.source}")
-    asked = {"width": width, "layers": layers, "epochs": epochs, "batch_size": batch_size, "lr": lr}
-    asked |= {"dropout": dropout, "covered": covered}
-    recipe = {**(PRESETS if data.is_real else SAMPLE_PRESETS)[preset]}
-    recipe |= {name: value for name, value in asked.items() if value is not None}
-    for name in ("width", "layers", "epochs", "batch_size", "lr"):
-        check(recipe[name] > 0, f"--{name.replace('_', '-')} must be above 0")
+    recipe = recipe_with(
+        (PRESETS if data.is_real else SAMPLE_PRESETS)[preset],
+        width=width, layers=layers, epochs=epochs, batch_size=batch_size, lr=lr, dropout=dropout, covered=covered,
+    )  # fmt: skip
+    check_above_zero(recipe, "width", "layers", "epochs", "batch_size", "lr")
     check(min(recipe["batch_size"], scenes) > 1, "--batch-size and --scenes must be above 1: a batch norm compares pictures")
     check(0 <= recipe["dropout"] < 1, "--dropout is a share: at least 0, and below 1")
     check(0 <= recipe["covered"] <= 1, "--covered is a share: from 0 to 1")
@@ -195,8 +194,7 @@ def main(
     )
     seconds = time.perf_counter() - started
 
-    checkpoint.load_weights(model, checkpoint.load(folder / "best.pt", where)["model"], folder / "best.pt")
-    model.eval()
+    load_best(model, folder)
     results = evaluation.measure(describer, data)
     if baseline:
         results |= evaluation.measure_baselines(data, train_blind(data, recipe, seed, where))

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import signal
 
 import pytest
 import torch
@@ -258,26 +257,16 @@ class TestLearning:
         assert "words wrong" in capsys.readouterr().out
 
     @pytest.mark.usefixtures("_tones")
-    def test_interrupted_and_resumed_it_is_the_same_network(self, monkeypatch, tmp_path):
+    def test_interrupted_and_resumed_it_is_the_same_network(self, monkeypatch, tmp_path, press_ctrl_c):
         monkeypatch.setattr(strings, "STEPS", 4)
         monkeypatch.setattr(strings, "measure", lambda *_: {"word_error_rate": 0.0})  # so little training is not judged
         short = functools.partial(main, channels=8, blocks=1, epochs=3, batch_size=4, dropout=0.1, baseline=False)
-        networks, steps, loss = [], [], strings.string_loss
-
-        def press_ctrl_c(model, batch):
-            steps.append(1)
-            if len(steps) == 6:  # in the second epoch
-                signal.raise_signal(signal.SIGINT)
-            return loss(model, batch)
-
+        networks, second_epoch = [], 6  # a step of it
         for name in ("whole", "interrupted"):
             monkeypatch.setenv("STUDY_WORK_DIR", str(tmp_path / name))
             if name == "interrupted":
-                before = signal.signal(signal.SIGINT, signal.default_int_handler)
-                with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="--resume"):
-                    patch.setattr(strings, "string_loss", press_ctrl_c)
+                with press_ctrl_c(strings, "string_loss", second_epoch), pytest.raises(KeyboardInterrupt, match="--resume"):
                     short()
-                signal.signal(signal.SIGINT, before)
             short(resume=name == "interrupted")
             networks.append(checkpoint.load(strings.model_file())["model"])
         assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])

@@ -1,7 +1,6 @@
 """Project 10 learns to hear digits, goes on where it was interrupted, and measures itself honestly."""
 
 import functools
-import signal
 
 import pytest
 import torch
@@ -76,23 +75,12 @@ class TestLearning:
         with pytest.raises(LessonError, match="is not clearly better than the nearest mean"):
             main(epochs=1, lr=1e-9)
 
-    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, monkeypatch, tmp_path):
+    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, monkeypatch, tmp_path, press_ctrl_c):
         monkeypatch.setenv("STUDY_WORK_DIR", str(tmp_path))
         monkeypatch.setattr(evaluate, "nearest_mean", lambda known, test: torch.full_like(test.labels, 2))
-        steps, loss = [], train.classification_loss
-
-        def press_ctrl_c(model, batch):
-            steps.append(1)
-            if len(steps) == 8:  # in the second epoch
-                signal.raise_signal(signal.SIGINT)
-            return loss(model, batch)
-
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        with monkeypatch.context() as patch:
-            patch.setattr(train, "classification_loss", press_ctrl_c)
-            with pytest.raises(KeyboardInterrupt, match="--resume"):
-                main()
-        signal.signal(signal.SIGINT, before)
+        second_epoch = 8  # a step of it
+        with press_ctrl_c(train, "classification_loss", second_epoch), pytest.raises(KeyboardInterrupt, match="--resume"):
+            main()
         main(resume=True)
         one, other = (checkpoint.load(folder / "digits.pt")["model"] for folder in (trained[1], paths.models("project10_speech")))
         assert all(torch.equal(one[name], other[name]) for name in one)

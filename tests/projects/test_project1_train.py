@@ -1,7 +1,6 @@
 """Project 1 learns, and measures, draws and saves what it says."""
 
 import functools
-import signal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,9 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from project1_mnist import evaluate, train
-from project1_mnist.data import mean_and_std, plain_batches, shift, shifted_pixels, to_pixels, training_batches
+from project1_mnist.data import mean_and_std, shift, shifted_pixels, training_batches
 from project1_mnist.model import Net
 from utils import checkpoint, datasets, paths
+from utils.batches import to_pixels
 from utils.datasets import ImageData, Images
 from utils.lesson import LessonError
 
@@ -30,7 +30,7 @@ main = functools.partial(
     shift=2,
     seed=0,
     device="cpu",
-    copies=True,
+    tta=True,
     resume=False,
     figures=False,
 )
@@ -95,17 +95,8 @@ class TestLearning:
         first = checkpoint.load(trained[1] / "model.pt")["model"]
         assert all(torch.equal(again[name], first[name]) for name in first)
 
-    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, monkeypatch, ctrl_c):
-        steps, loss = [], train.smoothed_loss
-
-        def press_ctrl_c(model, batch):
-            steps.append(1)
-            if len(steps) == 30:
-                signal.raise_signal(signal.SIGINT)
-            return loss(model, batch)
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="--resume"):
-            patch.setattr(train, "smoothed_loss", press_ctrl_c)
+    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, press_ctrl_c):
+        with press_ctrl_c(train, "smoothed_loss", 30), pytest.raises(KeyboardInterrupt, match="--resume"):
             main()
         main(resume=True)
         again = checkpoint.load(paths.models("project1_mnist") / "model.pt")["model"]
@@ -154,7 +145,7 @@ class TestModel:
         about = checkpoint.load_model(folder / "model.pt", model)
         measured = evaluate.measure(model, digits, CPU)
         assert measured["accuracy"] == results["accuracy"]
-        assert measured["accuracy_without_copies"] == about["accuracy"]
+        assert measured["accuracy_without_tta"] == about["accuracy"]
         assert about["source"] == digits.source and about["classes"] == digits.classes
 
 
@@ -211,11 +202,6 @@ class TestData:
         places = {tuple(shifted_pixels(dot, generator, most=2)[0, 0].nonzero()[0].tolist()) for _ in range(500)}
         assert places == {(row, column) for row in range(12, 17) for column in range(12, 17)}
 
-    def test_pixels(self):
-        pixels = to_pixels(torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3))
-        assert pixels.dtype == torch.float32
-        assert pixels.flatten().tolist() == pytest.approx([0, 0.2, 1])
-
     def test_training_batches_keep_picture_and_label_together(self, digits):
         label_of = {image.numpy().tobytes(): label.item() for image, label in zip(*vars(digits.train).values(), strict=True)}
         batches = training_batches(digits.train, 100, CPU, seed=0)
@@ -239,10 +225,6 @@ class TestData:
         images = (pixels * 255).round().to(torch.uint8)
         assert all(image.contiguous().numpy().tobytes() in known for image in images)
 
-    def test_measuring_batches_are_plain(self, digits):
-        pixels, labels = (torch.cat(part) for part in zip(*plain_batches(digits.test, CPU, batch_size=50), strict=True))
-        assert torch.equal(pixels, to_pixels(digits.test.images)) and torch.equal(labels, digits.test.labels)
-
 
 class TestMeasuring:
     def test_probabilities_do_not_depend_on_the_company(self, untrained, digits):
@@ -261,12 +243,12 @@ class TestMeasuring:
             moves = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
             copies = [network(to_pixels(shift(images, down, right))).softmax(1) for down, right in moves]
         torch.testing.assert_close(evaluate.probabilities(network, images, CPU), torch.stack(copies).mean(dim=0))
-        torch.testing.assert_close(evaluate.probabilities(network, images, CPU, copies=False), copies[0])
+        torch.testing.assert_close(evaluate.probabilities(network, images, CPU, tta=False), copies[0])
 
-    def test_one_look_where_no_copies_are_wanted(self, network, digits):
-        with_copies, without = (evaluate.measure(network, digits, CPU, copies) for copies in (True, False))
-        assert without["accuracy"] == without["accuracy_without_copies"] == with_copies["accuracy_without_copies"]
-        assert with_copies["accuracy"] == pytest.approx(1 - with_copies["mistakes"] / 360)
+    def test_one_look_without_test_time_augmentation(self, network, digits):
+        with_tta, without = (evaluate.measure(network, digits, CPU, tta) for tta in (True, False))
+        assert without["accuracy"] == without["accuracy_without_tta"] == with_tta["accuracy_without_tta"]
+        assert with_tta["accuracy"] == pytest.approx(1 - with_tta["mistakes"] / 360)
         assert without["mistakes"] == round(360 * (1 - without["accuracy"]))
 
     def test_baseline_a_second_time(self, digits):

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from project2_cifar10 import evaluate
-from project2_cifar10.data import to_pixels
 from project2_cifar10.model import make_model
 from utils import datasets, evaluation, paths
+from utils.batches import to_pixels
 from utils.checkpoint import save_model
 from utils.datasets import ImageData, Images
 from utils.lesson import LessonError

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from project2_cifar10 import data as pictures
 from project2_cifar10 import model
-from project2_cifar10.data import TrainingBatches, mean_and_std, plain_batches, to_pixels
+from project2_cifar10.data import TrainingBatches, mean_and_std
 from project2_cifar10.model import NETWORKS, Classifier, make_model
 from project2_cifar10.whitening import covariance_of_patches, whiten_first_layer, whitening_filters
+from utils.batches import to_pixels
 from utils.checkpoint import load_model, save_model
 from utils.datasets import Images
 from utils.lesson import LessonError
@@ -255,11 +256,6 @@ class TestAugmentation:
         torch.testing.assert_close(small.mean(dim=(2, 3)), pixels.mean(dim=(2, 3)), atol=0.01, rtol=0)
         assert pictures.resize(pixels, 32) is pixels
 
-    def test_pixels(self):
-        pixels = to_pixels(torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1).expand(2, 3, 4, 4))
-        assert pixels.dtype == torch.float32 and pixels.is_contiguous(memory_format=torch.channels_last)
-        assert pixels[1, :, 2, 2].tolist() == pytest.approx([0, 0.2, 1])
-
     def test_mean_and_std(self):
         images = numbered(20).images
         images[:, 1] //= 2
@@ -314,8 +310,3 @@ class TestBatches:
         seen += [pixels for pixels, _ in second]
         assert len(seen) == len(whole) == 8
         assert all(torch.equal(a, b) for a, b in zip(seen, whole, strict=True))
-
-    def test_measuring_batches_are_plain(self):
-        data = numbered(25)
-        pixels, labels = (torch.cat(part) for part in zip(*plain_batches(data, CPU, batch_size=10), strict=True))
-        assert torch.equal(pixels, to_pixels(data.images)) and torch.equal(labels, data.labels)

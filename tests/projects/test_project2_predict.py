@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from project2_cifar10 import predict
-from project2_cifar10.data import to_pixels
 from project2_cifar10.model import make_model
 from project2_cifar10.picture import image_from, middle_square
 from utils import paths
+from utils.batches import to_pixels
 from utils.checkpoint import save_model
 from utils.evaluation import grad_cam
 from utils.lesson import LessonError

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import signal
 import subprocess
 import sys
 
@@ -13,10 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from project2_cifar10 import train
-from project2_cifar10.data import plain_batches, to_pixels
 from project2_cifar10.model import make_model
 from utils import checkpoint, datasets, device, paths
+from utils.batches import to_pixels
 from utils.datasets import ImageData, Images
+from utils.evaluation import plain_batches
 from utils.lesson import LessonError
 
 CPU = torch.device("cpu")
@@ -119,18 +119,10 @@ class TestLearning:
         with pytest.raises(LessonError, match="--preset long is for CIFAR-10"):
             main(preset="long")
 
-    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, monkeypatch, ctrl_c):
-        steps, loss = [], train.smoothed_loss
-
-        def press_ctrl_c(model, batch):
-            steps.append(1)
-            if len(steps) == 13:  # in the second epoch, in which pictures come the other way round, and larger
-                signal.raise_signal(signal.SIGINT)
-            return loss(model, batch)
-
+    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, press_ctrl_c):
         torch.rand(7)  # whatever was drawn before
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="--resume"):
-            patch.setattr(train, "smoothed_loss", press_ctrl_c)
+        second_epoch = 13  # a step of it: pictures come the other way round, and larger
+        with press_ctrl_c(train, "smoothed_loss", second_epoch), pytest.raises(KeyboardInterrupt, match="--resume"):
             main()
         main(resume=True)
         assert same(weights(paths.models("project2_cifar10")), weights(trained[1]))

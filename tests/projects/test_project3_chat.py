@@ -13,7 +13,7 @@ import torch
 
 from project3_chatbot import chat, talk
 from project3_chatbot.chat import Bot, CachePool, Meter, Settings, TooLong, in_common, load_bot, own_prompt
-from project3_chatbot.model import BOT, END, USER, save_own
+from project3_chatbot.model import BOT, END, USER, save_network
 from study.processes import child_environment
 from utils import paths
 from utils.byte_bpe import ByteBPE, byte_letters
@@ -249,7 +249,7 @@ def load_saved(bot: Bot) -> Bot:
     """Save a bot's model where training would, and load it."""
     plain = Llama(bot.model.config)
     plain.load_state_dict(bot.model.state_dict())
-    save_own(paths.models("project3_chatbot") / "model.pt", plain, bot.tokenizer, "sample: noise", {"perplexity": 9.0})
+    save_network(paths.models("project3_chatbot") / "model.pt", plain, bot.tokenizer, "sample: noise", {"perplexity": 9.0})
     return load_bot("own")
 
 

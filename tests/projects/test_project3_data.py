@@ -5,7 +5,7 @@ import torch
 
 from project3_chatbot import data
 from project3_chatbot.data import IGNORED, DialogueBatches, Pair, alone, bare, exercises, fit_in, pad, pairs, reply_row, targets
-from project3_chatbot.model import BOT, END, TEMPLATE, USER, encode, load_own, make_model, save_own
+from project3_chatbot.model import BOT, END, TEMPLATE, USER, encode, load_network, make_model, save_network
 from utils import byte_bpe, checkpoint
 from utils.datasets import DialogueData
 from utils.lesson import LessonError
@@ -177,8 +177,8 @@ class TestBatches:
 class TestModel:
     def test_is_loaded_as_it_was_saved(self, tokenizer, tmp_path):
         model = make_model(len(tokenizer), width=32, layers=1)
-        save_own(tmp_path / "model.pt", model, tokenizer, "toy", {"perplexity": 2.0})
-        again, same, about = load_own(tmp_path / "model.pt")
+        save_network(tmp_path / "model.pt", model, tokenizer, "toy", {"perplexity": 2.0})
+        again, same, about = load_network(tmp_path / "model.pt")
         assert about["source"] == "toy" and about["numbers"] == {"perplexity": 2.0}
         text = "hello there, 반가워요 42"
         assert same.encode(text) == tokenizer.encode(text) and same.special == tokenizer.special
@@ -199,28 +199,28 @@ class TestModel:
     @pytest.mark.parametrize("lost", ["tokenizer", "shape", "source", "numbers"])
     def test_file_of_something_else_is_one_sentence(self, tokenizer, tmp_path, lost):
         path = tmp_path / "model.pt"
-        save_own(path, make_model(len(tokenizer), 32, 1), tokenizer, "toy", {})
+        save_network(path, make_model(len(tokenizer), 32, 1), tokenizer, "toy", {})
         state = checkpoint.load(path)
         del state[lost]
         checkpoint.save(path, state)
         with pytest.raises(LessonError, match=f"does not say its {lost}.*study run chatbot"):
-            load_own(path)
+            load_network(path)
 
     @pytest.mark.parametrize("damage", [{"tokenizer": {}}, {"shape": {"width": 3}}, {"shape": "large"}])
     def test_nonsense_inside_is_one_sentence(self, tokenizer, tmp_path, damage):
         path = tmp_path / "model.pt"
-        save_own(path, make_model(len(tokenizer), 32, 1), tokenizer, "toy", {})
+        save_network(path, make_model(len(tokenizer), 32, 1), tokenizer, "toy", {})
         checkpoint.save(path, checkpoint.load(path) | damage)
         with pytest.raises(LessonError, match="study run chatbot"):
-            load_own(path)
+            load_network(path)
 
     def test_missing_and_truncated(self, tokenizer, tmp_path):
         with pytest.raises(LessonError, match="model.pt does not exist"):
-            load_own(tmp_path / "model.pt")
+            load_network(tmp_path / "model.pt")
         with pytest.raises(LessonError, match="study run chatbot"):
-            load_own(None)
+            load_network(None)
         path = tmp_path / "cut.pt"
-        save_own(path, make_model(len(tokenizer), 32, 1), tokenizer, "toy", {})
+        save_network(path, make_model(len(tokenizer), 32, 1), tokenizer, "toy", {})
         path.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(LessonError, match="damaged"):
-            load_own(path)
+            load_network(path)

@@ -3,7 +3,6 @@
 import functools
 import itertools
 import math
-import signal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 
 from project3_chatbot import evaluate, train
 from project3_chatbot.data import Pair, alone, learn_tokenizer, pad, pairs, reply_row, targets, training_rows
-from project3_chatbot.model import BOT, END, USER, encode, load_own, make_model, save_own
+from project3_chatbot.model import BOT, END, USER, encode, load_network, make_model, save_network
 from utils import checkpoint, paths
 from utils.datasets import DialogueData
 from utils.lesson import LessonError
@@ -116,17 +115,8 @@ class TestLearning:
         with pytest.raises(LessonError, match="hardly better than counting"):
             main(epochs=1, lr=1e-9, exercises=0)
 
-    def test_same_seed_same_model_interrupted_or_not(self, trained, monkeypatch, ctrl_c):
-        steps, loss = [], train.reply_loss
-
-        def press_ctrl_c(model, batch):
-            steps.append(1)
-            if len(steps) in (4, 12):  # among the exercises, and among the dialogues
-                signal.raise_signal(signal.SIGINT)
-            return loss(model, batch)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(train, "reply_loss", press_ctrl_c)
+    def test_same_seed_same_model_interrupted_or_not(self, trained, press_ctrl_c):
+        with press_ctrl_c(train, "reply_loss", 4, 12):  # among the exercises, and among the dialogues
             for resume in (False, True):
                 with pytest.raises(KeyboardInterrupt, match="--resume"):
                     main(resume=resume)
@@ -280,7 +270,7 @@ class TestCommand:
 
     def test_other_dialogues_are_refused(self, taught, tmp_path):
         model, tokenizer, _ = taught
-        save_own(tmp_path / "model.pt", model, tokenizer, "a toy world", {})
+        save_network(tmp_path / "model.pt", model, tokenizer, "a toy world", {})
         with pytest.raises(LessonError, match="other dialogues than it was trained on"):
             evaluate.main(tmp_path / "model.pt", source="sample", device="cpu")
 
@@ -296,6 +286,6 @@ class TestCommand:
             plt.close(figure)
 
     def test_numbers_and_source_are_saved(self, trained):
-        _, tokenizer, about = load_own(trained[1] / "model.pt")
+        _, tokenizer, about = load_network(trained[1] / "model.pt")
         assert about["numbers"]["perplexity"] == trained[0]["perplexity"]
         assert {USER, BOT, END} <= set(tokenizer.special) and "Korean" in about["source"]

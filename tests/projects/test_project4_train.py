@@ -1,7 +1,6 @@
 """Project 4 learns to judge, goes on where it was interrupted, and saves what it says."""
 
 import functools
-import signal
 
 import matplotlib.pyplot as plt
 import pytest
@@ -81,17 +80,9 @@ class TestLearning:
         with pytest.raises(LessonError, match="is not enough: it should be above"):
             main(epochs=1, lr=1e-9)
 
-    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, monkeypatch, ctrl_c):
-        steps, loss = [], train.review_loss
-
-        def press_ctrl_c(model, batch, words):
-            steps.append(1)
-            if len(steps) == 30:  # in the second epoch
-                signal.raise_signal(signal.SIGINT)
-            return loss(model, batch, words)
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="--resume"):
-            patch.setattr(train, "review_loss", press_ctrl_c)
+    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, press_ctrl_c):
+        second_epoch = 30  # a step of it
+        with press_ctrl_c(train, "review_loss", second_epoch), pytest.raises(KeyboardInterrupt, match="--resume"):
             main()
         results = main(resume=True)
         again, first = (checkpoint.load(folder / "model.pt") for folder in (paths.models("project4_sentiment"), trained[1]))

@@ -1,7 +1,6 @@
 """Project 6 learns to make faces, goes on where it was interrupted, measures and saves what it says."""
 
 import functools
-import signal
 
 import matplotlib.pyplot as plt
 import pytest
@@ -106,7 +105,7 @@ class TestLearning:
         with pytest.raises(LessonError, match="less than 12.400 is wanted"):
             train.check_learned("diffusion", {"frechet_test": 4.0, "frechet_model": 13.0, "frechet_gaussian": 16.0})
 
-    def test_interrupted_and_resumed_it_is_the_same_network(self, monkeypatch, ctrl_c):
+    def test_interrupted_and_resumed_it_is_the_same_network(self, monkeypatch, press_ctrl_c):
         short = functools.partial(main, steps=60, width=32, faces=200)
         monkeypatch.setattr(evaluate, "measure", lambda *_: ({}, {}))  # weights are compared, and nobody looks at faces
         monkeypatch.setattr(evaluate, "show", lambda results: None)
@@ -114,16 +113,8 @@ class TestLearning:
         monkeypatch.setattr(train, "STEPS_PER_EPOCH", 30)
         short()
         first = checkpoint.load(paths.models("project6_faces") / "model.pt")["model"]
-        steps, loss = [], train.LOSSES["diffusion"]
-
-        def press_ctrl_c(model, batch):
-            steps.append(1)
-            if len(steps) == 40:  # in the second epoch
-                signal.raise_signal(signal.SIGINT)
-            return loss(model, batch)
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="--resume"):
-            patch.setitem(train.LOSSES, "diffusion", press_ctrl_c)
+        second_epoch = 40  # a step of it; the moving average follows once a step
+        with press_ctrl_c(train, "follow", second_epoch), pytest.raises(KeyboardInterrupt, match="--resume"):
             short()
         short(resume=True)
         again = checkpoint.load(paths.models("project6_faces") / "model.pt")["model"]

@@ -1,7 +1,6 @@
 """Project 7 learns, goes on where it was interrupted, and saves what it forecasts."""
 
 import functools
-import signal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -78,25 +77,17 @@ class TestLearning:
         with pytest.raises(LessonError, match="shop: the networks' error is .* of that of .*, not below 98 %"):
             evaluate.check_learned(found, is_asked=True)
 
-    def test_interrupted_and_resumed_it_is_the_same_forecast(self, tmp_path, monkeypatch, ctrl_c):
+    def test_interrupted_and_resumed_it_is_the_same_forecast(self, tmp_path, monkeypatch, press_ctrl_c):
         path = shop_csv(tmp_path / "shop.csv")
         settings = {"csv": path, "steps": 4, "folds": 1}
         expected = main(**settings)
         before = checkpoint.load(paths.models("project7_forecasting") / "shop.pt")
         steps, loss = [], train.quantile_loss
-
-        def press_ctrl_c(*args):
-            steps.append(1)
-            if len(steps) == 7:  # in the middle of the second network
-                signal.raise_signal(signal.SIGINT)
-            return loss(*args)
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="--resume"):
-            patch.setattr(train, "quantile_loss", press_ctrl_c)
+        monkeypatch.setattr(train, "quantile_loss", lambda *args: steps.append(1) or loss(*args))
+        second_network = 7  # a step in the middle of it
+        with press_ctrl_c(train, "quantile_loss", second_network), pytest.raises(KeyboardInterrupt, match="--resume"):
             main(**settings)
-        with monkeypatch.context() as patch:
-            patch.setattr(train, "quantile_loss", lambda *args: steps.append(1) or loss(*args))
-            results = main(**settings, resume=True)
+        results = main(**settings, resume=True)
         assert len(steps) == 4 * 2 * len(KINDS)  # of two folds; no step was done twice
         after = checkpoint.load(paths.models("project7_forecasting") / "shop.pt")
         assert all(torch.equal(after["model"][name], before["model"][name]) for name in before["model"])

@@ -1,7 +1,6 @@
 """Project 8 learns from ratings, goes on where it was interrupted, and measures what it says."""
 
 import functools
-import signal
 
 import matplotlib.pyplot as plt
 import pytest
@@ -107,17 +106,9 @@ class TestLearning:
             with pytest.raises(LessonError):
                 train.check_learned(good | {name: value}, "bpr")
 
-    def test_interrupted_and_resumed_it_is_the_same(self, trained, monkeypatch, ctrl_c):
-        steps, loss = [], train.candidate_loss
-
-        def press_ctrl_c(*arguments, **settings):
-            steps.append(1)
-            if len(steps) == 20:  # in BPR, the third network
-                signal.raise_signal(signal.SIGINT)
-            return loss(*arguments, **settings)
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="--resume"):
-            patch.setattr(train, "candidate_loss", press_ctrl_c)
+    def test_interrupted_and_resumed_it_is_the_same(self, trained, press_ctrl_c):
+        third_network = 20  # a step of BPR, the first one with this loss
+        with press_ctrl_c(train, "candidate_loss", third_network), pytest.raises(KeyboardInterrupt, match="--resume"):
             main()
         main(resume=True)
         again, first = (checkpoint.load(folder / "model.pt") for folder in (paths.models("project8_recommender"), trained[1]))

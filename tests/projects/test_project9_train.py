@@ -1,7 +1,6 @@
 """Project 9 learns to describe, goes on where it was interrupted, and measures itself honestly."""
 
 import functools
-import signal
 
 import matplotlib.pyplot as plt
 import pytest
@@ -62,17 +61,9 @@ class TestLearning:
         with pytest.raises(LessonError, match="of the captions are right; it should be more than"):
             main(epochs=1, lr=1e-9, baseline=False)
 
-    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, monkeypatch, ctrl_c):
-        steps, loss = [], train.caption_loss
-
-        def press_ctrl_c(model, batch):
-            steps.append(1)
-            if len(steps) == 50:  # in the second epoch
-                signal.raise_signal(signal.SIGINT)
-            return loss(model, batch)
-
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="--resume"):
-            patch.setattr(train, "caption_loss", press_ctrl_c)
+    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, press_ctrl_c):
+        second_epoch = 50  # a step of it
+        with press_ctrl_c(train, "caption_loss", second_epoch), pytest.raises(KeyboardInterrupt, match="--resume"):
             main()
         main(resume=True, baseline=False)
         again, first = (checkpoint.load(folder / "model.pt") for folder in (paths.models("project9_captioning"), trained[1]))

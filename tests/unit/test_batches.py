@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from utils import checkpoint
-from utils.batches import Batches
+from utils.batches import Batches, BatchesByLength, to_pixels
 
 
 def numbers(count: int = 10):
@@ -91,6 +91,49 @@ class TestEpoch:
     def test_epoch_without_a_batch_is_refused(self, count, batch_size, drop_last):
         with pytest.raises(ValueError, match="no batch"):
             Batches(torch.zeros(count), batch_size=batch_size, drop_last=drop_last)
+
+
+class TestByLength:
+    LENGTHS = torch.randint(1, 200, (107,), generator=torch.Generator().manual_seed(0))
+
+    def make(self, seed: int = 0) -> BatchesByLength:
+        """Examples that are known by their numbers, ten in a batch."""
+
+        def blur(lengths, noise):
+            return lengths + 4 * noise
+
+        return BatchesByLength(torch.arange(107), lengths=self.LENGTHS, blur=blur, batch_size=10, seed=seed)
+
+    def test_every_example_once_and_neighbours_are_about_equally_long(self):
+        seen = [numbers for (numbers,) in self.make()]
+        assert sorted(torch.cat(seen).tolist()) == list(range(107)) and [len(one) for one in seen] == [10] * 10 + [7]
+        spread = [int(self.LENGTHS[one].max() - self.LENGTHS[one].min()) for one in seen[:-1]]
+        assert sum(spread) < 199 + 4 * 10  # of ten batches in random order: about 1,600
+        middle = [self.LENGTHS[one].float().mean() for one in seen[:-1]]
+        assert middle != sorted(middle)  # long and short batches come in turn
+
+    def test_new_batches_in_every_epoch_and_the_same_for_a_seed(self):
+        def epochs(batches):
+            return [[sorted(numbers.tolist()) for (numbers,) in batches] for _ in range(2)]
+
+        first, second = epochs(self.make())
+        assert sorted(first) != sorted(second)  # not only their order
+        assert epochs(self.make()) == [first, second] and epochs(self.make(seed=1)) != [first, second]
+
+    def test_goes_on_where_it_was(self):
+        one, other = self.make(), self.make(seed=5)
+        reading = iter(one)
+        next(reading), next(reading)
+        other.load_state_dict(one.state_dict())
+        assert [numbers.tolist() for (numbers,) in other] == [numbers.tolist() for (numbers,) in reading]
+
+
+def test_pixels():
+    for channels in (1, 3):
+        levels = torch.tensor([0, 51, 255], dtype=torch.uint8)[:channels]
+        pixels = to_pixels(levels.view(1, channels, 1, 1).expand(2, channels, 4, 4))
+        assert pixels.dtype == torch.float32 and pixels.is_contiguous(memory_format=torch.channels_last)
+        assert pixels[1, :, 2, 2].tolist() == pytest.approx([0, 0.2, 1][:channels])
 
 
 class TestResume:

@@ -35,6 +35,14 @@ def answers(count: int = 4000, classes: int = 5, sharpness: float = 1.0, seed: i
     return sharpness * logits, labels
 
 
+def test_measuring_batches_are_plain():
+    images = torch.randint(0, 256, (25, 3, 4, 4), dtype=torch.uint8)
+    batches = evaluation.plain_batches(Images(images, torch.arange(25)), CPU, batch_size=10)
+    pixels, labels = (torch.cat(part) for part in zip(*batches, strict=True))
+    torch.testing.assert_close(pixels, images / 255)
+    assert labels.tolist() == list(range(25)) and len(batches) == 3
+
+
 class TestLook:
     def test_does_not_depend_on_the_company_and_leaves_the_network_as_it_was(self, network):
         images = torch.randint(0, 256, (10, 3, 8, 8), dtype=torch.uint8)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.pictures import FORMATS, PictureError, open_picture
+from utils.lesson import LessonError
+from utils.pictures import FORMATS, PictureError, check_all_read, open_each, open_picture
 
 
 def content(form: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
@@ -52,3 +53,32 @@ def test_photo_of_an_iphone_gets_advice(tmp_path):
 def test_missing_file_is_an_ordinary_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_picture(tmp_path / "none.png")
+
+
+class TestOpenEach:
+    def test_goes_on_where_one_cannot_be_used(self, tmp_path):
+        files = [tmp_path / name for name in ("none.png", "wide.png", "letter.txt", "small.png")]
+        files[1].write_bytes(content(size=(40, 30)))
+        files[2].write_bytes(b"Dear Sir")
+        files[3].write_bytes(content(size=(4, 3)))
+
+        def prepare(picture):
+            if picture.width < 8:
+                raise PictureError("too_small", "there is nothing to see in it")
+            return picture.width
+
+        failed = []
+        found = list(open_each(files, prepare, failed))
+        assert [(number, file, picture.size, width) for number, file, picture, width in found] == [(2, files[1], (40, 30), 40)]
+        assert len(failed) == 3 and str(files[0]) in failed[0] and f"{files[2]} is not a picture" in failed[1]
+        assert failed[2] == f"{files[3]}: there is nothing to see in it"  # what `prepare` says does not name the file
+        with pytest.raises(LessonError, match="3 of 4 pictures could not be read"):
+            check_all_read(failed, len(files))
+
+    def test_errors_of_the_caller_are_not_the_pictures(self, tmp_path):
+        (tmp_path / "a.png").write_bytes(content())
+        failed = []
+        with pytest.raises(LessonError, match="no more memory"):
+            for _ in open_each([tmp_path / "a.png"], lambda picture: picture, failed):
+                raise LessonError("no more memory")
+        assert failed == []

@@ -22,7 +22,16 @@ from utils import checkpoint, lesson, training
 from utils.batches import Batches
 from utils.lesson import LessonError
 from utils.seeding import seed_everything
-from utils.training import _to_device, classification_loss, evaluate, fit, rise_and_fall
+from utils.training import (
+    _to_device,
+    check_above_zero,
+    classification_loss,
+    evaluate,
+    fit,
+    load_best,
+    recipe_with,
+    rise_and_fall,
+)
 
 QUICK = sys.platform == "linux"  # processes are forked, without a second import of torch
 PROCESSES = multiprocessing.get_context("fork" if QUICK else "spawn")
@@ -98,6 +107,19 @@ def in_step(step: int, action):
         return classification_loss(model, batch)
 
     return compute_loss
+
+
+class TestRecipe:
+    def test_flags_that_were_given_replace_settings(self):
+        preset = {"epochs": 4, "lr": 0.1, "mirror": True}
+        assert recipe_with(preset, epochs=None, lr=0.0, mirror=False) == {"epochs": 4, "lr": 0.0, "mirror": False}
+        assert preset == {"epochs": 4, "lr": 0.1, "mirror": True}  # the next run begins with it again
+
+    def test_zero_is_refused_by_the_name_of_its_flag(self):
+        settings = {"batch_size": 0, "lr": 0.1, "decay": -1.0}
+        check_above_zero(settings, "lr")
+        with pytest.raises(LessonError, match="^--batch-size must be above 0$"):
+            check_above_zero(settings, "lr", "batch_size")
 
 
 class TestLoop:
@@ -212,6 +234,17 @@ class TestBestAndEarly:
         assert (history.best_epoch, history.stale) == (1, 2)  # the first of two equal ones
         assert_identical(dict(self.best(tmp_path)["model"]), weights[1])
         assert self.best(tmp_path)["numbers"]["accuracy"] == 0.8
+        model = network().train()
+        load_best(model, tmp_path)
+        assert_identical(dict(model.state_dict()), weights[1])
+        assert not model.training
+
+    def test_best_of_another_model_or_of_no_epoch(self, tmp_path):
+        with pytest.raises(LessonError, match="best.pt does not exist"):
+            load_best(network(), tmp_path)
+        self.fit([1.0] * 6, tmp_path)
+        with pytest.raises(LessonError, match="best.pt is of another model than Linear"):
+            load_best(nn.Linear(2, 2), tmp_path)
 
     def test_loss_is_minimised(self, tmp_path):
         run = self.fit([3.0, 1.0, 2.0, 1.5, 1.2, 9.0], tmp_path, name="validation_loss")
