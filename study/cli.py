@@ -10,7 +10,8 @@ from pathlib import Path
 
 from study import environment, lessons, records
 from study.messages import Problem, companion, paint, prepare_console, say
-from study.processes import child_environment, hand_over
+from study.options import speak_the_readers_language
+from study.processes import child_environment, hand_over, program
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = (
@@ -28,6 +29,7 @@ COMMANDS = (
     "stats",
     "data",
     "bench",
+    "results",
     "doctor",
     "test",
 )
@@ -36,6 +38,7 @@ COMMANDS = (
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Run one command; return the exit code. What a reader can cause ends in one sentence."""
     prepare_console()
+    speak_the_readers_language()
     try:
         own, passed_on = split(arguments)
         if own and not own[0].startswith("-") and own[0] not in COMMANDS:
@@ -163,7 +166,9 @@ def parser() -> argparse.ArgumentParser:
 
     written = add("note", write_note, say("a dated copy of a template, in notes/mine/", "양식에 날짜를 붙여 notes/mine/에 복사"))
     written.add_argument("kind", metavar="KIND", choices=records.KINDS, help=", ".join(records.KINDS))
-    written.add_argument("title", metavar="TITLE", nargs="*", help=say("becomes part of its name", "파일 이름에 들어갈 제목"))
+    written.add_argument(
+        "title", metavar="TITLE", nargs="*", default=[], help=say("becomes part of its name", "파일 이름에 들어갈 제목")
+    )
 
     add("stats", show_stats, say("your own numbers: lessons, exercises, notes, commits", "나의 기록: 레슨, 연습문제, 노트, 커밋"))
 
@@ -174,6 +179,17 @@ def parser() -> argparse.ArgumentParser:
 
     bench = add("bench", run_benchmark, say("which benchmarks there are; with a name: run it", "벤치마크 목록. 이름을 주면 실행"))
     bench.add_argument("name", metavar="NAME", nargs="?")
+
+    table = add(
+        "results",
+        measure_results,
+        say(
+            "run every lesson and write notes/*/results.md; with names: only these",
+            "모든 레슨을 실행해 notes/*/results.md를 쓰기. 이름을 주면 그것만",
+        ),
+    )
+    table.add_argument("names", metavar="NAME", nargs="*")
+    table.add_argument("--seeds", type=int, default=3, metavar="N", help=say("runs of each (3)", "레슨마다 실행할 횟수(3)"))
 
     add("doctor", examine, say("is everything in place?", "모두 제대로 준비되었는지 살펴보기"))
     add("test", run_tests, say("the project's tests; pytest's flags follow", "프로젝트 테스트. pytest 옵션은 뒤에"))
@@ -193,7 +209,7 @@ def set_up(root: Path, options: Namespace) -> None:
 def run_lesson(root: Path, options: Namespace) -> int:
     path = find_lesson(root, options.name)
     python = environment.ensure(root)
-    return hand_over([str(python), str(root / path), *options.passed_on], child_environment(root))
+    return hand_over(program(python, root / path, options.passed_on), child_environment(root))
 
 
 def watch(root: Path, options: Namespace) -> None:
@@ -291,7 +307,13 @@ def run_benchmark(root: Path, options: Namespace) -> int | None:
             print(f"  {paint(f'{lessons.usual_name(path, list(files)):18}', 'bold')} {summary}")
         return None
     path = lessons.find(options.name, list(files), listed_by="bench")
-    return hand_over([str(environment.ensure(root)), str(root / path), *options.passed_on], child_environment(root))
+    return hand_over(program(environment.ensure(root), root / path, options.passed_on), child_environment(root))
+
+
+def measure_results(root: Path, options: Namespace) -> int:
+    from study import results
+
+    return results.measure(root, options.names, options.seeds)
 
 
 def show_or_fetch_data(root: Path, options: Namespace) -> None:

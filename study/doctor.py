@@ -249,26 +249,33 @@ def check_disk(root: Path, python: Path | None) -> list[Line]:
 
 
 def check_writing(root: Path) -> list[Line]:
-    work = Path(os.environ.get("STUDY_WORK_DIR") or root)
+    try:
+        from utils import paths
+    except ImportError:  # `check_data` says so
+        return []
+    shared = os.environ.get("STUDY_WORK_DIR")  # the project itself may then be read-only, as for a class that shares it
+    work = Path(shared or root).expanduser()
     lines = []
     for folder in (root, work / "outputs", work / "models"):
-        existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), root)
         try:
-            with tempfile.TemporaryFile(dir=existing):
-                pass
+            paths.try_writing(folder)
         except OSError as error:
+            reason = error.strerror or error
+            if shared and folder == root:
+                text = say(
+                    f"cannot write to {root}: {reason}; there are no ticks, exercises, notes and notebooks of your own",
+                    f"{root}에 쓸 수 없어({reason}) 체크 표시, 연습문제 답, 노트, 노트북을 남길 수 없습니다",
+                )
+                lines.append(Line("--", text))
+                continue
             advice = say(
                 "allow writing there, or set STUDY_WORK_DIR to a folder of your own",
                 "쓰기를 허용하거나 STUDY_WORK_DIR을 자기 폴더로 지정하세요",
             )
-            lines.append(
-                Line(
-                    "FAIL",
-                    say(f"cannot write to {folder}: {error.strerror}", f"{folder}에 쓸 수 없습니다: {error.strerror}"),
-                    advice,
-                )
-            )
-    return lines or [Line("OK", say("outputs and models can be written", "outputs와 models에 쓸 수 있습니다"))]
+            lines.append(Line("FAIL", say(f"cannot write to {folder}: {reason}", f"{folder}에 쓸 수 없습니다: {reason}"), advice))
+    if not any(line.sign == "FAIL" for line in lines):
+        lines.append(Line("OK", say("outputs and models can be written", "outputs와 models에 쓸 수 있습니다")))
+    return lines
 
 
 def check_data() -> list[Line]:

@@ -13,6 +13,11 @@ def child_environment(root: Path) -> dict[str, str]:
     return os.environ | {"PYTHONUTF8": "1", "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
+def program(python: Path, file: Path, flags: list[str]) -> list[str]:
+    """The command that runs a lesson, a part of a project or a benchmark: as `python FILE FLAGS`, but see start.py."""
+    return [str(python), str(Path(__file__).with_name("start.py")), str(file), *flags]
+
+
 def call(command: list[str], **options) -> int:
     """Run `command`, wait for it and return its exit code; `options` are those of subprocess.Popen.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from study import environment, exercises, lessons
 from study.messages import Problem, note, paint, say
-from study.processes import child_environment
+from study.processes import child_environment, program
 
 LOOK_EVERY = 0.1  # seconds
 DEBOUNCE = 0.2  # seconds without a change, until the change counts: an editor may write a file in several strokes
@@ -120,7 +120,7 @@ class _Watcher:
     def run(self, before: Snapshot) -> set[Path]:
         """Run the lesson to its end, or until something is saved; return what was saved."""
         print(paint(f"── {time.strftime('%H:%M:%S')}  {' '.join([self.lesson, *self.flags])}", "bold"), flush=True)
-        command = [str(self.python), str(self.root / self.lesson), *self.flags]
+        command = program(self.python, self.root / self.lesson, self.flags)
         if not (self.root / self.lesson).exists():
             note(say(f"{self.lesson} is not there; waiting for it", f"{self.lesson} 파일이 없습니다. 생길 때까지 기다립니다"))
             return set()
