@@ -14,7 +14,7 @@ You will
 
 Before     04_cnn/batch_normalization.py
 Run        python -m study run image_classification (about 40 s on one CPU core, after importing torch)
-You see    0.70 right on pictures never seen, nearest mean 0.23; what each ingredient buys, and one that costs; ablation.png
+You see    about 0.7 right on pictures never seen, nearest mean 0.23; what each ingredient buys, and one that costs; ablation.png
 Try next   --data mnist: digits. First guess which ingredients still matter, and what shuffled and moved pixels cost; then look
 Theory     notes/en/04_cnn.md · notes/ko/04_cnn.md
 Practise   python -m study check 04

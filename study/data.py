@@ -29,7 +29,8 @@ def fetch(names: list[str]) -> None:
     from utils import catalogue
     from utils.lesson import LessonError
 
-    chosen = [lessons.find(name, list(catalogue.CATALOGUE)) for name in names]  # a typing error is told before any download
+    known = list(catalogue.CATALOGUE)
+    chosen = [lessons.find(name, known, listed_by="data") for name in names]  # a typing error is told before any download
     for name in chosen:
         place: Path | None = catalogue.find(name)
         if place is None:

@@ -69,17 +69,9 @@ def run(main: Callable[..., dict[str, float] | None], all_cores: bool = False) -
         _show_figures()
         return
 
-    import tyro
-
     os.environ.setdefault("MPLBACKEND", "Agg")  # figures go to files; no window, no screen needed
-
-    @functools.wraps(main)  # tyro reads main's signature and docstring through it
-    def parsed(**arguments):
-        return arguments
-
-    with contextlib.nullcontext() if _reports() else silence(errors=True):
-        arguments = tyro.cli(parsed, prog=f"python -m study run {_command(file)}")
     try:
+        arguments = _read_arguments(main, file)
         with _processes():
             _run(main, file, arguments, all_cores)
             sys.stdout.flush()
@@ -91,10 +83,25 @@ def run(main: Callable[..., dict[str, float] | None], all_cores: bool = False) -
         _discard_output()
     except OSError as error:
         _fail(explain(error))
+    except MemoryError as error:
+        detail = f" ({error})" if str(error) else ""
+        _fail(f"there is not enough memory{detail}; close other programs, or try a smaller --batch-size")
     except RuntimeError as error:
         if not any(words in str(error).lower() for words in OUT_OF_MEMORY):
             raise
         _fail(f"the device ran out of memory ({str(error).splitlines()[0]}); try a smaller --batch-size or --device cpu")
+
+
+def _read_arguments(main: Callable, file: Path) -> dict:
+    """What was typed, as main's arguments; ends the program after --help and where a flag is wrong."""
+    import tyro
+
+    @functools.wraps(main)  # tyro reads main's signature and docstring through it
+    def parsed(**arguments):
+        return arguments
+
+    with contextlib.nullcontext() if _reports() else silence(errors=True):
+        return tyro.cli(parsed, prog=f"python -m study run {_command(file)}")
 
 
 def explain(error: OSError) -> str:
@@ -135,6 +142,8 @@ def _processes() -> contextlib.AbstractContextManager:
 def _run(main: Callable, file: Path, arguments: dict, all_cores: bool) -> None:
     """Call main, then print and record what came out."""
     _mentioned.clear()
+    if main.__annotations__.get("return", dict) is not None:  # one that returns nothing records nothing: a page, a conversation
+        _check_work_folder(paths.lesson_name(file))
     _prepare_torch(all_cores)
     started = time.perf_counter()
     results = main(**arguments)
@@ -153,6 +162,20 @@ def _run(main: Callable, file: Path, arguments: dict, all_cores: bool) -> None:
         mention("written", paths.short(_record(file, arguments, results, seconds)))
     for line in _mentioned.get("written", []):
         print(f"{'written':8} {line}")
+
+
+def _check_work_folder(name: str) -> None:
+    """Raise LessonError where the run could not write its results: told now, not after minutes of training."""
+    try:
+        paths.try_writing(paths.work_folder() / "outputs" / name)
+    except OSError as error:
+        reason = error.strerror or error
+        if os.environ.get("STUDY_WORK_DIR"):
+            folder = os.environ["STUDY_WORK_DIR"]
+            raise LessonError(f"nothing can be written to STUDY_WORK_DIR={folder} ({reason}); set it to another folder") from None
+        advice = "free some space, or set" if error.errno == errno.ENOSPC else "set"
+        place = paths.ROOT / "outputs"
+        raise LessonError(f"nothing can be written to {place} ({reason}); {advice} STUDY_WORK_DIR to another folder") from None
 
 
 def _show_figures() -> None:

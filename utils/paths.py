@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def work_folder() -> Path:
     """The folder below which outputs/ and models/ lie."""
-    return Path(os.environ.get("STUDY_WORK_DIR") or ROOT)
+    return Path(os.environ.get("STUDY_WORK_DIR") or ROOT).expanduser()
 
 
 def outputs(name: str) -> Path:
@@ -29,6 +29,21 @@ def models(name: str) -> Path:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def try_writing(folder: Path) -> None:
+    """Find out whether files can be written below `folder`, which need not be there yet. Nothing is left behind.
+
+    Raises:
+        OSError: They cannot: no permission, a file in the place of a folder, a full disk.
+    """
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    attempt = existing / f"study.{os.getpid()}.tmp"
+    try:
+        attempt.write_bytes(bytes(4096))  # a full disk still takes an empty file
+    finally:
+        with contextlib.suppress(OSError):
+            attempt.unlink()
 
 
 def lesson_name(file: str | Path) -> str:

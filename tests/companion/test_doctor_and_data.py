@@ -108,12 +108,26 @@ def test_full_disk(examine, found, monkeypatch):
 
 
 def test_no_write_access(examine, found, monkeypatch):
-    def refuse(**options):
+    def refuse(folder):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr("utils.paths.try_writing", refuse)
     code, output = examine()
-    assert code == 1 and "[FAIL] cannot write to" in output
+    assert code == 1 and output.count("[FAIL] cannot write to") == 3
+
+
+def test_read_only_project_with_a_work_folder(examine, found, project, monkeypatch, tmp_path):
+    """A class that shares one checkout: what a run writes goes elsewhere, so nothing is wrong."""
+
+    def refuse(folder):
+        if folder == project:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("utils.paths.try_writing", refuse)
+    monkeypatch.setenv("STUDY_WORK_DIR", str(tmp_path))
+    code, output = examine()
+    assert code == 0
+    assert f"[--] cannot write to {project}" in output and "[OK] outputs and models can be written" in output
 
 
 @pytest.mark.parametrize("python", ["crashes", "missing"])
@@ -169,6 +183,7 @@ class TestData:
     def test_unknown(self, here):
         result = here("data", "mnits")
         assert result.returncode == 2 and "did you mean mnist?" in result.stderr
+        assert "-m study data shows what there is" in here("data", "nonsense").stderr
 
     def test_fetch(self, monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(catalogue, "find", lambda name: None)

@@ -24,6 +24,21 @@ except KeyboardInterrupt:
     sys.exit(7)
 """
 
+# What a lesson is told about itself, that it shares no names with the companion, and that processes of its own find it.
+AS_PYTHON_WOULD = """\
+import multiprocessing
+import sys
+def square(x):
+    return x * x
+if __name__ == "__main__":
+    print(sys.argv)
+    print(sys.path[0])
+    print(sys.modules["__main__"].square.__module__, __spec__)
+    print(sorted(set(globals()) - {"multiprocessing", "sys", "square"} - {name for name in globals() if name.startswith("__")}))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.apply(square, (4,)))
+"""
+
 AS_ON_WINDOWS = """\
 import os, sys
 from study.processes import hand_over
@@ -77,6 +92,41 @@ def test_a_misspelt_command(here):
     assert "did you mean doctor" in here("docter").stderr
 
 
+class TestOptionsInKorean:
+    @pytest.mark.parametrize(
+        "arguments, told",
+        [
+            (["run"], "빠진 인자: NAME"),
+            (["next", "--foo"], "알 수 없는 인자: --foo"),
+            (["setup", "--extra"], "--extra: 값을 하나 주어야 합니다"),
+            (["tick"], "빠진 인자: NAME"),
+            (["note", "weekl"], "고를 수 있는 값"),
+            (["note"], "빠진 인자: KIND\n"),
+            (["setup", "--cpu=3"], "값을 받지 않는 옵션입니다: '3'"),
+        ],
+    )
+    def test_errors(self, here, monkeypatch, capsys, arguments, told):
+        monkeypatch.setenv("STUDY_LANG", "ko")
+        with pytest.raises(SystemExit) as stop:
+            here(*arguments)
+        assert stop.value.code == 2
+        errors = capsys.readouterr().err
+        assert errors.startswith("사용법: ") and told in errors and ": 오류: " in errors
+        assert "usage" not in errors and "error:" not in errors  # Python 3.10 says "argument --extra: ..." without asking gettext
+
+    def test_help(self, here, monkeypatch, capsys):
+        monkeypatch.setenv("STUDY_LANG", "ko")
+        with pytest.raises(SystemExit):
+            here("note", "--help")
+        output = capsys.readouterr().out
+        assert "사용법: " in output and "인자:" in output and "옵션:" in output and "이 도움말을" in output
+
+    def test_english_stays(self, here, capsys):
+        with pytest.raises(SystemExit):
+            here("run")
+        assert "usage: " in (errors := capsys.readouterr().err) and "error: the following arguments are required: NAME" in errors
+
+
 def test_run_without_a_name_and_its_help(study):
     assert study("run").returncode == 2
     assert "NAME" in study("run", "--help").stdout
@@ -92,6 +142,50 @@ def test_ctrl_c_is_the_lessons_own(project):
         output, errors = child.communicate(timeout=20)
     assert (child.returncode, output) == (7, "saved\n")
     assert "Traceback" not in errors
+
+
+@posix
+@pytest.mark.parametrize("command", ["run", "bench"])
+def test_ctrl_c_while_the_lesson_imports(project, command):
+    (project / "benchmarks").mkdir()
+    for folder in ("01_basics", "benchmarks"):
+        (project / folder / "autograd.py").write_text('"""A"""\nimport time\nprint("here", flush=True)\ntime.sleep(30)\n')
+    command = [sys.executable, "-m", "study", command, "autograd"]
+    with subprocess.Popen(command, cwd=project, env=plain_environment(), stdout=-1, stderr=-1, encoding="utf-8") as child:
+        assert child.stdout.readline() == "here\n"
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=20)
+    assert child.returncode == 130
+    assert errors.endswith("\n\nstudy: stopped by Ctrl-C\n") and "Traceback" not in errors
+
+
+def test_a_lesson_finds_itself_as_python_would_have_it(study, project):
+    (project / "01_basics" / "autograd.py").write_text(AS_PYTHON_WOULD, encoding="utf-8")
+    result = study("run", "autograd", "--lr", "1")
+    assert result.returncode == 0, result.stderr
+    file = project / "01_basics" / "autograd.py"
+    assert result.stdout.splitlines() == [f"{[str(file), '--lr', '1']}", str(file.parent), "__main__ None", "[]", "16"]
+
+
+def test_a_bug_is_shown_without_the_companion(study, project):
+    (project / "01_basics" / "autograd.py").write_text("def main():\n    return 1 / 0\n\n\nmain()\n", encoding="utf-8")
+    result = study("run", "autograd")
+    assert result.returncode == 1
+    assert "return 1 / 0" in result.stderr and "ZeroDivisionError" in result.stderr
+    assert "start.py" not in result.stderr and result.stderr.count("File ") == 2
+    (project / "01_basics" / "autograd.py").write_text("def main(:\n", encoding="utf-8")
+    result = study("run", "autograd")
+    assert "SyntaxError" in result.stderr and "start.py" not in result.stderr
+
+
+def test_too_little_memory_for_torch(study, project):
+    raised = 'raise ImportError("libtorch_cpu.so: failed to map segment from shared object")\n'
+    (project / "01_basics" / "autograd.py").write_text(raised, encoding="utf-8")
+    result = study("run", "autograd")
+    assert result.returncode == 1
+    told = result.stderr.strip().splitlines()[-1]
+    assert told.startswith("study: not enough memory to load PyTorch (libtorch_cpu.so: failed to map")
+    assert "Traceback" not in result.stderr
 
 
 @posix

@@ -224,6 +224,41 @@ class TestReport:
         run_here(monkeypatch, main_for_tests)
         assert (tmp_path / "공책 a" / "outputs" / "test_lesson" / "results.json").exists()
 
+    def test_unusable_work_folder_is_told_before_the_work(self, monkeypatch, capsys, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        monkeypatch.setenv("STUDY_WORK_DIR", str(tmp_path / "file"))
+
+        def train() -> dict[str, float]:
+            """Never reached."""
+            raise AssertionError("main was called")
+
+        with pytest.raises(SystemExit) as stop:
+            run_here(monkeypatch, train)
+        told = capsys.readouterr().err.strip()
+        assert stop.value.code == 1
+        assert len(told.splitlines()) == 1
+        assert f"STUDY_WORK_DIR={tmp_path / 'file'}" in told
+
+        def page() -> None:
+            """Writes nothing, so that it may be shown from anywhere."""
+            print("the page")
+
+        run_here(monkeypatch, page)
+        assert "the page" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("number, advice", [(errno.EROFS, "; set STUDY_WORK_DIR"), (errno.ENOSPC, "free some space, or set")])
+    def test_project_that_cannot_be_written(self, monkeypatch, capsys, number, advice):
+        def fail(folder):
+            raise OSError(number, os.strerror(number), str(folder))
+
+        monkeypatch.delenv("STUDY_WORK_DIR")
+        monkeypatch.setattr(paths, "try_writing", fail)
+        with pytest.raises(SystemExit):
+            run_here(monkeypatch, failing(AssertionError("main was called")))
+        told = capsys.readouterr().err.strip()
+        assert len(told.splitlines()) == 1
+        assert os.strerror(number) in told and advice in told and str(paths.ROOT) in told
+
     def test_project_is_recorded_under_its_own_name(self):
         assert paths.lesson_name(ROOT / "09_projects" / "project1_mnist" / "train.py") == "project1_mnist"
         assert paths.lesson_name(ROOT / "01_basics" / "autograd.py") == "autograd"
@@ -292,6 +327,16 @@ class TestErrors:
         assert code == 130
         assert "Ctrl-C" in err and "Traceback" not in err
 
+    def test_ctrl_c_while_the_flags_are_read(self, monkeypatch, capsys):
+        def pressed(*_, **__):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("tyro.cli", pressed)
+        with pytest.raises(BaseException) as stop:  # a KeyboardInterrupt would end the tests
+            run_here(monkeypatch, main_for_tests)
+        assert isinstance(stop.value, SystemExit) and stop.value.code == 130
+        assert "Ctrl-C" in capsys.readouterr().err
+
     def test_reader_who_has_seen_enough(self, start):
         process = start("--name", "endless")
         assert process.stdout.readline() == "line after line\n"
@@ -341,6 +386,11 @@ class TestErrors:
     def test_out_of_memory(self, monkeypatch, capsys, error):
         told = self.fails_with(monkeypatch, capsys, error)
         assert "out of memory" in told and "--batch-size" in told
+
+    @pytest.mark.parametrize("message", ["Unable to allocate 7.45 GiB for an array with shape (1000000000,)", ""])
+    def test_memory_of_the_machine(self, monkeypatch, capsys, message):
+        told = self.fails_with(monkeypatch, capsys, MemoryError(message))
+        assert "not enough memory" in told and message in told
 
     def test_other_runtime_errors_are_bugs(self, monkeypatch):
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):

@@ -1,6 +1,10 @@
 """utils.paths: where things are read and written."""
 
+import errno
+import os
 from pathlib import Path
+
+import pytest
 
 from utils import paths
 
@@ -19,6 +23,47 @@ class TestWriting:
         assert paths.work_folder() == paths.ROOT
         monkeypatch.setenv("STUDY_DATA_DIR", "")
         assert paths.data_folders() == [paths.ROOT / "datasets"]
+
+    def test_home_may_be_short(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))  # Windows
+        monkeypatch.setenv("STUDY_WORK_DIR", "~/work")
+        assert paths.work_folder() == tmp_path / "work"
+
+
+class TestTryWriting:
+    def test_nothing_is_left_behind(self, tmp_path):
+        paths.try_writing(tmp_path)
+        paths.try_writing(tmp_path / "not" / "yet" / "there")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_relative(self, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        paths.try_writing(Path("here"))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_file_in_the_place_of_a_folder(self, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(OSError):
+            paths.try_writing(tmp_path / "file" / "outputs" / "autograd")
+        assert (tmp_path / "file").read_text() == "mine"
+
+    @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root, and Windows, write to a read-only folder")
+    def test_no_permission(self, tmp_path):
+        tmp_path.chmod(0o500)
+        with pytest.raises(PermissionError):
+            paths.try_writing(tmp_path / "outputs")
+
+    def test_full_disk_takes_an_empty_file_but_no_content(self, monkeypatch, tmp_path):
+        def full(file, content):
+            file.touch()
+            if content:
+                raise OSError(errno.ENOSPC, "No space left on device", str(file))
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            paths.try_writing(tmp_path)
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestReading:

@@ -64,6 +64,51 @@ class TestSaveFigure:
         assert [file.name for file in target.parent.iterdir()] == ["line.png"]
 
 
+class TestKoreanData:
+    """Words that a lesson draws because they are its data: no label stands ready in English for them."""
+
+    @pytest.fixture
+    def drawn(self):
+        figure, axis = plt.subplots(figsize=(2, 2), layout="constrained")
+        axis.plot([0, 1], label="한글")
+        axis.legend()
+        axis.set_title("ㄱ for 강")
+        axis.set_xticks(range(2), ["학교", "plain"], rotation=60)
+        axis.annotate("값", (0, 0))
+        yield figure, axis
+        plt.close(figure)
+
+    def test_in_latin_letters_where_no_font_has_hangul(self, drawn, monkeypatch, recwarn):
+        figure, axis = drawn
+        monkeypatch.setattr(plotting, "korean_font", lambda: None)
+        save_figure(figure, "07_nlp/machine_translation.py", "alignment")
+        labels = axis.get_xticklabels()
+        assert [text.get_text() for text in labels] == ["hakgyo", "plain"]
+        assert {text.get_rotation() for text in labels} == {60.0}
+        assert axis.get_title() == "g for gang"
+        assert [text.get_text() for text in (*axis.texts, *axis.get_legend().get_texts())] == ["gaps", "hangeul"]
+        assert not [warning for warning in recwarn if "missing from" in str(warning.message)]
+
+    def test_in_a_font_that_has_hangul_for_an_english_reader_too(self, drawn, monkeypatch):
+        figure, axis = drawn
+        monkeypatch.setattr(plotting, "korean_font", lambda: "NanumGothic")
+        monkeypatch.setenv("STUDY_LANG", "en")
+        monkeypatch.setattr(figure, "savefig", lambda path, **_: path.touch())  # the font is only pretended
+        save_figure(figure, "07_nlp/machine_translation.py", "alignment")
+        texts = [*axis.get_xticklabels(), *axis.texts, *axis.get_legend().get_texts()]
+        assert [text.get_text() for text in texts] == ["학교", "plain", "값", "한글"]
+        families = {text.get_text(): text.get_fontfamily() for text in texts}
+        assert families["plain"] == ["sans-serif"]
+        assert all(families[word] == ["NanumGothic", "DejaVu Sans"] for word in ("학교", "값", "한글"))
+
+    @pytest.mark.parametrize(
+        "korean, latin",
+        [("한글", "hangeul"), ("때문에", "ttaemune"), ("없다", "eopsda"), ("ㄱㅏ", "ga"), ("뷁 é ½", "bwelk é ½"), ("", "")],
+    )
+    def test_letters(self, korean, latin):
+        assert plotting.in_latin_letters(korean) == latin
+
+
 class TestLabel:
     @pytest.mark.parametrize(
         "language, installed, expected",
@@ -94,10 +139,21 @@ class TestLabel:
 
     def test_locale_decides_without_study_lang(self, fonts, monkeypatch):
         fonts("NanumGothic")
-        monkeypatch.delenv("STUDY_LANG")
+        for name in ("STUDY_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
+            monkeypatch.delenv(name, raising=False)
         for name, expected in (("ko_KR", "손실"), ("Korean_Korea", "손실"), ("en_US", "loss"), (None, "loss")):
             monkeypatch.setattr("locale.getlocale", lambda *_, name=name: (name, "UTF-8"))
             assert label("loss", "손실") == expected
+
+    def test_korean_locale_that_is_not_installed(self, fonts, monkeypatch):
+        """As in a bare container: Python falls back to C, the companion speaks Korean, and so do the figures."""
+        fonts("NanumGothic")
+        for name, value in (("STUDY_LANG", ""), ("LC_ALL", ""), ("LC_MESSAGES", ""), ("LANG", "ko_KR.UTF-8")):
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("locale.getlocale", lambda *_: (None, None))
+        assert label("loss", "손실") == "손실"
+        monkeypatch.setenv("LC_ALL", "C.UTF-8")
+        assert label("loss", "손실") == "loss"
 
     def test_syllables_are_drawn(self, monkeypatch, recwarn):
         korean_font.cache_clear()
