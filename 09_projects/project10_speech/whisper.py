@@ -21,16 +21,16 @@ import torch
 import tyro
 from torch import Tensor
 
-from project10_speech import word_errors
+from project10_speech import ctranslate2, word_errors
 from project10_speech.digit_strings import APART, TOGETHER, Strings, make_strings
-from utils import ctranslate2, paths
+from project10_speech.whisper_network import RATE, SECONDS, Whisper, WhisperConfig, renamed
+from utils import paths
 from utils.byte_bpe import ByteBPE
 from utils.datasets import Source
 from utils.datasets.formant_voices import DIGITS
 from utils.datasets.speech import fsdd
 from utils.device import pick_device
 from utils.lesson import LessonError, check, mention, run
-from utils.networks.whisper import RATE, SECONDS, Whisper, WhisperConfig, renamed
 from utils.sound import check_heard, read_wav, resampled
 from utils.weights import WHISPER_TINY_EN
 

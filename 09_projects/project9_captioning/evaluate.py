@@ -18,8 +18,8 @@ from torch import Tensor
 from project9_captioning.data import CaptionSet, Pictures, first_captions, load
 from project9_captioning.model import STRIDE
 from project9_captioning.predict import Describer, draw, load_describer
+from project9_captioning.scores import bleu_many, cider
 from project9_captioning.words import split
-from utils.caption_scores import bleu_many, cider
 from utils.datasets import Source
 from utils.datasets.captioned_scenes import COLOURS, KOREAN, SHAPES, SIZES
 from utils.device import pick_device

@@ -9,13 +9,12 @@ import torch
 import torch.nn.functional as F
 from projects.speech_world import spoken
 
-from project10_speech import whisper, word_errors
+from project10_speech import ctranslate2, whisper, word_errors
 from project10_speech.digit_strings import APART, make_strings
-from utils import ctranslate2
+from project10_speech.whisper_network import RATE, SECONDS, Block, Cache, Whisper, WhisperConfig, log_mel, renamed
 from utils.byte_bpe import byte_letters
 from utils.datasets.speech import fsdd
 from utils.lesson import LessonError
-from utils.networks.whisper import RATE, SECONDS, Block, Cache, Whisper, WhisperConfig, log_mel, renamed
 from utils.sound import write_wav
 from utils.weights import WHISPER_TINY_EN
 

@@ -1,4 +1,4 @@
-"""utils.caption_scores: numbers worked out by hand, a second way to compute them, and what they should and should not like."""
+"""project9_captioning.scores: numbers worked out by hand, a second way to compute them, what they should and should not like."""
 
 import math
 from random import Random
@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from utils.caption_scores import bleu_many, cider
+from project9_captioning.scores import bleu_many, cider
 from utils.lesson import LessonError
 from utils.translation_scores import bleu
 
