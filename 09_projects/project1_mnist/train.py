@@ -6,7 +6,7 @@ Train a small convolutional network on MNIST, measure it, look into it, save it.
 Run        python -m study run mnist                       (sample: about 10 s; real MNIST: about 30 s on two CPU cores)
            python -m study run mnist --preset fast         (one epoch)
            python -m study run mnist --resume              (go on after Ctrl-C or a crash)
-Try next   --images 5000 --epochs 11 (as many steps as with all images in one epoch): first guess the accuracy, then look
+Try next   --images 100 --epochs 200: about ten of each digit, and time to learn them. First guess the accuracy, then look
 Then       python -m study run mnist/evaluate · mnist/predict picture.png · mnist/app
 """
 
