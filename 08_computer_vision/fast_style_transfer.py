@@ -239,9 +239,15 @@ def main(
         print("5. {:10}: off the style {style:.3f}; off the content {content:.2f}, elsewhere {elsewhere:.2f}".format(name, **far))
     print(f"   optimising takes {results['times_faster']:.0f} times as long as painting, without the training")
     draw([*pictures.values(), painting])
-    ratio = results["style_instance"] / min(results["style_photograph"], results["style_colours"])
-    kept = results["content_instance"] / results["elsewhere_instance"]
-    check(ratio < 0.6 and kept < 0.75, f"style {ratio:.2f} of the photograph's, content {kept:.2f} of elsewhere: more --steps?")
+    rival = min(results["style_photograph"], results["style_colours"])
+    if not network.trained:  # to such features style is hardly more than colours, and one thing is much like another
+        print(
+            "   judged by an untrained network: held against the photograph only (study setup --extra models gets a trained one)"
+        )
+        rival = results["style_photograph"]
+    ratio, kept = results["style_instance"] / rival, results["content_instance"] / results["elsewhere_instance"]
+    enough = ratio < 0.6 and kept < (0.75 if network.trained else 1)
+    check(enough, f"style {ratio:.2f} of the photograph's, content {kept:.2f} of elsewhere: more --steps?")
     return results
 
 

@@ -196,6 +196,7 @@ class TestMain:
         bytes_of = [(255 * one).byte() for one in (disc[0], papers[0], papers[1])]
         data = StyleData({"disc": bytes_of[0]}, {"one": bytes_of[1], "two": bytes_of[2]}, "drawn", is_real=False)
         monkeypatch.setattr(styles, "style_pictures", lambda source, size: data)
+        monkeypatch.setattr(network, "trained", True)  # stands for one that has learned
         monkeypatch.setattr(styles, "load_perceptual", lambda weights, device, seed: network)
         monkeypatch.setattr(styles, "paper_styles", lambda count, size, generator: papers)
         monkeypatch.setattr(styles, "photograph_patches", lambda pictures, *_: F.interpolate(disc, size=(48, 48)))

@@ -138,8 +138,10 @@ class TestMain:
         monkeypatch.setattr(perceptual, "packaged_photographs", lambda size: [one[None] for one in photographs])
         return fast
 
-    def test_check_notices_a_network_that_does_not_learn(self, quick, photographs, monkeypatch):
+    @pytest.mark.parametrize("trained", [True, False])
+    def test_check_notices_a_network_that_does_not_learn(self, quick, network, photographs, monkeypatch, trained):
         seen = []
+        monkeypatch.setattr(network, "trained", trained)
         monkeypatch.setattr(quick, "train", lambda painter, network, photos, *_, **__: seen.extend(photos) or [1.0] * 6)
         with pytest.raises(LessonError, match="more --steps"):
             quick.main(style="stripes", seed=0, **self.FLAGS)

@@ -38,16 +38,18 @@ class PerceptualNetwork(nn.Module):
         style: The layers that say how it is painted, fine ones first.
         unseen: Layers that nothing here is optimised for: to judge what was made with those of `style`.
         source: Which weights these are.
+        trained: Whether it has learned anything: a network that has not knows colours and textures, and things not at all.
     """
 
     def __init__(
         self, stages: Mapping[str, nn.Module], content: str, style: Collection[str], unseen: Collection[str],
-        mean: Collection[float], std: Collection[float], source: str,
+        mean: Collection[float], std: Collection[float], source: str, trained: bool = True,
     ):  # fmt: skip
         """Freeze the stages; mean and std are of the colours that they want, for values of 0..1."""
         super().__init__()
         self.stages = nn.ModuleDict(stages).eval().requires_grad_(False)
         self.content, self.style, self.unseen, self.source = content, tuple(style), tuple(unseen), source
+        self.trained = trained
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self.scales: dict[str, tuple[Tensor, Tensor]] = {}
@@ -138,7 +140,7 @@ def random_features(seed: int = 0, width: int = 32) -> PerceptualNetwork:
             channels = outputs
     source = f"random weights, seed {seed}: nobody has trained this network"
     style, unseen = ([name for name in stages if name.endswith(end)] for end in ("_2", "_1"))
-    return PerceptualNetwork(stages, "random3_2", style, unseen, (0.45,) * 3, (0.25,) * 3, source)
+    return PerceptualNetwork(stages, "random3_2", style, unseen, (0.45,) * 3, (0.25,) * 3, source, trained=False)
 
 
 def vgg19_file() -> Path:

@@ -343,4 +343,6 @@ def test_setup_before_run(project, pip, monkeypatch):
     assert not pip.made
     assert cli.main(["run", "autograd", "--lr", "1"], root=project) == 3
     assert pip.made == 1
-    assert started == [[str(environment.venv_python(project)), str(project / "01_basics/autograd.py"), "--lr", "1"]]
+    python, *_, lesson, flag, value = started.pop()
+    assert [python, lesson] == [str(environment.venv_python(project)), str(project / "01_basics/autograd.py")]
+    assert [flag, value, started] == ["--lr", "1", []]
