@@ -3,11 +3,10 @@
 import ast
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 
-from study import lessons
+from study import files, lessons
 from study.messages import Problem, companion, say
 
 CELL = re.compile(r"^# %%[ ]?(.*)$", re.MULTILINE)
@@ -38,13 +37,7 @@ def make(root: Path, name: str, anyway: bool) -> Path:
                 f"{place}에 작업한 내용이 있어 그대로 두었습니다. 바꾸려면:  {companion()} notebook {usual} --anyway",
             )
         )
-    target.parent.mkdir(exist_ok=True)
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(content, encoding="utf-8", newline="\n")
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    files.replace(target, content)
     return target
 
 

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import statistics
 import subprocess
 import tempfile
@@ -20,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from study import environment, lessons, results_chart
+from study import environment, files, lessons, results_chart
 from study.messages import Problem, companion, paint, say
 from study.processes import child_environment
 
@@ -90,7 +89,7 @@ def measure(root: Path, names: list[str], seeds: int) -> int:
                 failed.append(path)
                 break
             print("{metric:.4g}  {seconds:.0f} s".format(**kept[path]["runs"][-1]))
-            _write(root / KEPT, json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+            files.replace(root / KEPT, json.dumps(kept, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
     write_pages(root)
     print("  ".join(TABLES.values()))
     if failed:
@@ -118,8 +117,8 @@ def read(root: Path) -> dict[str, dict]:
 
 def fingerprint_of(file: Path) -> str:
     """Twelve digits that change with what a lesson does, not with its docstring, comments or spaces; of a project, all of it."""
-    files = sorted(file.parent.glob("*.py")) if file.name == "train.py" else [file]
-    return hashlib.sha256("".join(map(_code_of, files)).encode()).hexdigest()[:12]
+    parts = sorted(file.parent.glob("*.py")) if file.name == "train.py" else [file]
+    return hashlib.sha256("".join(map(_code_of, parts)).encode()).hexdigest()[:12]
 
 
 def _code_of(file: Path) -> str:
@@ -174,9 +173,9 @@ def write_pages(root: Path) -> None:
     """Write both tables and both pictures from what was measured."""
     kept = read(root)
     for language, path in TABLES.items():
-        _write(root / path, table(root, kept, language))
+        files.replace(root / path, table(root, kept, language))
     for better, path in CHARTS.items():
-        _write(root / path, chart(root, kept, better))
+        files.replace(root / path, chart(root, kept, better))
 
 
 def chart(root: Path, kept: dict[str, dict], better: str) -> str:
@@ -307,14 +306,3 @@ def _spread(values: list[float]) -> str:
     mean = f"{statistics.fmean(values):.3g}"
     low, high = f"{min(values):.3g}", f"{max(values):.3g}"
     return mean if low == high else f"{mean} ({low} … {high})"
-
-
-def _write(file: Path, text: str) -> None:
-    """Replace a file at once: whoever stops us has the old one or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
