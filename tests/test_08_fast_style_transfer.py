@@ -138,6 +138,21 @@ class TestMain:
         monkeypatch.setattr(perceptual, "packaged_photographs", lambda size: [one[None] for one in photographs])
         return fast
 
+    @pytest.mark.parametrize("worse", [{}, {"style": 0.5}, {"content": 1.6}])
+    def test_both_distances_count(self, quick, network, photographs, monkeypatch, worse):
+        photo, far = photographs[0][None], {"style": 0.4, "content": 1.4, "elsewhere": 2.0} | worse
+        judged = iter([far | {"style": 1.0}, far | {"style": 0.8}, far, far, far])  # photograph, colours, what was painted
+        monkeypatch.setattr(network, "trained", True)
+        monkeypatch.setattr(quick, "train", lambda *_, **__: [1.0] * 6)
+        monkeypatch.setattr(quick, "optimise", lambda *_: photo)
+        monkeypatch.setattr(quick, "judge", lambda *_: next(judged))
+        monkeypatch.setattr(quick, "draw", lambda pictures: None)
+        if not worse:
+            assert quick.main(style="stripes", seed=0, **self.FLAGS)["style_instance"] == 0.4
+            return
+        with pytest.raises(LessonError, match="more --steps"):
+            quick.main(style="stripes", seed=0, **self.FLAGS)
+
     @pytest.mark.parametrize("trained", [True, False])
     def test_check_notices_a_network_that_does_not_learn(self, quick, network, photographs, monkeypatch, trained):
         seen = []
