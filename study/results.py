@@ -137,7 +137,13 @@ def _code_of(file: Path) -> str:
 
 
 def _takes_seed(file: Path) -> bool:
-    return "seed: int" in file.read_text(encoding="utf-8")
+    """Whether a program has a flag --seed: `utils.lesson.run` makes the flags from the arguments of its `main`."""
+    try:
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+    except SyntaxError:  # in the middle of an edit: the run itself will say so
+        return False
+    mains = [node.args for node in body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    return any(argument.arg == "seed" for main in mains for argument in main.args + main.kwonlyargs)
 
 
 def run_once(root: Path, python: Path, path: str, flags: list[str], headline: Headline) -> dict:
@@ -303,6 +309,10 @@ def _row(root: Path, path: str, measured: dict, headline: Headline, words: Calla
 
 def _spread(values: list[float]) -> str:
     """Mean, and the range where there is one: 0.91 (0.90 to 0.92)."""
-    mean = f"{statistics.fmean(values):.3g}"
-    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    mean, low, high = map(_in_digits, (statistics.fmean(values), min(values), max(values)))
     return mean if low == high else f"{mean} ({low} … {high})"
+
+
+def _in_digits(value: float) -> str:
+    """Three digits that count, but thousands in full: 0.912, 46.8, 1,160."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

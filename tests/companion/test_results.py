@@ -61,6 +61,13 @@ class TestMeasuring:
         assert "cpu (abacus), Python 3.11, PyTorch 2.14, Linux" in page and "4 runs" in page
         assert "맞힌 비율, 우연" in (course / "notes/ko/results.md").read_text(encoding="utf-8")
 
+    @pytest.mark.parametrize(
+        ("values", "told"),
+        [([2.5e-16], "2.5e-16"), ([0.12345], "0.123"), ([904.4, 1213.2], "1,059 (904 … 1,213)"), ([-0.5, 0.5], "0 (-0.5 … 0.5)")],
+    )
+    def test_three_digits_that_count(self, values, told):
+        assert results._spread(values) == told
+
     def test_pictures(self, course, here):
         here("results", "--seeds", "3")
         shares = (course / "notes/figures/results_shares.svg").read_text(encoding="utf-8")
@@ -109,6 +116,20 @@ class TestMeasuring:
         (tmp_path / "one.py").write_text('"""Coins"""\nx = f"{1}#{{}}"  # a remark\ny = 2\n', encoding="utf-8")
         (tmp_path / "two.py").write_bytes(text.encode())
         assert (results.fingerprint_of(tmp_path / "one.py") == results.fingerprint_of(tmp_path / "two.py")) == same
+
+    @pytest.mark.parametrize(
+        ("text", "takes"),
+        [
+            ("def main(steps: int = 9, seed: int = 0): ...", True),
+            ("def main(*, seed: int | None = None): ...", True),
+            ("def main(seeds: int = 5): ...\n\ndef helper(seed: int): ...", False),
+            ("class Run:\n    seed: int = 0\n\n    def main(self, seed: int): ...\n\ndef main(): ...", False),
+            ("def main(seed: int = 0:", False),
+        ],
+    )
+    def test_only_an_argument_of_main_is_a_flag(self, tmp_path, text, takes):
+        (tmp_path / "one.py").write_text(text, encoding="utf-8")
+        assert results._takes_seed(tmp_path / "one.py") == takes
 
     def test_leaves_the_readers_outputs_alone(self, course, here):
         here("results", "--seeds", "1")
