@@ -15,7 +15,7 @@ You will
 Before     03_training/training_loop.py, 03_training/save_and_load.py
 Run        python -m study run distributed_training       (about 20 s on one CPU core; it starts its two processes itself)
            torchrun --nproc-per-node 2 03_training/distributed_training.py       (torchrun starts them; all but the death)
-You see    gradients and, after 110 steps, weights equal to 1e-14; 4.5 % off by the mean of means; a death noticed within a second
+You see    gradients and, after 105 steps, weights equal to 1e-14; 4.5 % off by the mean of means; a death noticed within a second
 Try next   --processes 4. First guess which of the numbers change, and whether it is faster on your machine; then look
 Theory     notes/en/03_training.md · notes/ko/03_training.md
 Practise   python -m study check 03
@@ -129,7 +129,7 @@ class Run:
         self.device, self.epochs, self.data = pick_device(device), epochs, datasets.mnist(source)
         self.model = make_model(seed).to(self.device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=lr, momentum=0.9)
-        self.batches = self.make_batches(self.data.train[:1400], batch_size=64, seed=seed)  # of real data no more either
+        self.batches = self.make_batches(self.data.train[:1400], batch_size=200, seed=seed)  # of real data no more either
 
     def make_batches(self, part: datasets.Images, **settings) -> Batches:
         """Batches of pixels (batch, 1, 28, 28) in 0..1 and labels (batch,)."""
@@ -212,12 +212,12 @@ def sections(settings: dict) -> dict[str, float]:
     with contextlib.nullcontext() if distributed.is_on() else distributed.processes():  # on: `utils.lesson.run` has joined
         found = {"ring_difference": compare_all_reduce(settings["seed"]), **compare_gradients(settings["seed"])}
         found |= deal_out(count=101) | train(settings)
-        stop(settings, after=30)
+        stop(settings, after=10)
         return found
 
 
 def main(
-    processes: int = 2, source: datasets.Source = "sample", epochs: int = 5, lr: float = 0.1, seed: int = 0, device: str = "cpu"
+    processes: int = 2, source: datasets.Source = "sample", epochs: int = 15, lr: float = 0.1, seed: int = 0, device: str = "cpu"
 ) -> dict[str, float]:
     """Train one network in several processes, and find out whether it is the one that a single process trains.
 

@@ -22,7 +22,7 @@ from utils.lesson import LessonError
 
 ROOT = Path(__file__).resolve().parents[1]
 DEALT_OUT = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE")
-SETTINGS = {"source": "sample", "epochs": 5, "lr": 0.1, "seed": 0, "device": "cpu"}
+SETTINGS = {"source": "sample", "epochs": 15, "lr": 0.1, "seed": 0, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
