@@ -1,7 +1,11 @@
 """doctor says what is wrong and what to do; data says what is there."""
 
+import io
+import re
 import subprocess
 import sys
+import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -204,3 +208,92 @@ class TestData:
         monkeypatch.setattr(catalogue, "fetch", fail)
         with pytest.raises(Problem, match="could not be downloaded"):
             data.fetch(["mnist"])
+
+    def test_what_nobody_may_pass_on(self, here, monkeypatch):
+        monkeypatch.setattr(catalogue, "find", lambda name: None)
+        result = here("data", "korean_english")
+        assert result.returncode == 1 and "get kor.txt from https" in result.stderr
+
+
+def english_words(text: str) -> set[str]:
+    """Common words of English sentences in a text; names of data sets and files are none."""
+    words = "a an and are be cannot check could from is it no not of or put sent there this two with without yourself"
+    return set(words.split()) & set(re.findall(r"[a-z]+", re.sub(r"https?://\S+|datasets/\S+", "", text.lower())))
+
+
+class TestDataInKorean:
+    @pytest.fixture(autouse=True)
+    def korean(self, monkeypatch):
+        monkeypatch.setenv("STUDY_LANG", "ko")
+        monkeypatch.setattr("study.messages.can_show", lambda text: True)
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_table(self, monkeypatch, capsys, there):
+        monkeypatch.setattr(catalogue, "find", lambda name: Path(name) if there else None)
+        data.show()
+        for line in capsys.readouterr().out.splitlines():
+            assert not english_words(line), line
+
+    def test_what_nobody_may_pass_on(self, here, monkeypatch):
+        monkeypatch.setattr(catalogue, "find", lambda name: None)
+        told = here("data", "korean_english").stderr
+        assert "여기서 내려받을 수 없습니다" in told and "kor.txt" in told and not english_words(told)
+
+    def test_unknown(self, here):
+        assert not english_words(here("data", "mnits").stderr + here("data", "nonsense").stderr)
+
+    def test_every_set_has_its_words(self):
+        assert set(data.IN_KOREAN) == set(catalogue.CATALOGUE)
+
+    def test_numbers_are_the_catalogues(self):
+        for name, entry in catalogue.CATALOGUE.items():
+            for english, korean in zip((entry.title, entry.licence, entry.sample), data.IN_KOREAN[name], strict=True):
+                written = {number for number in re.findall(r"\d[\d,]*\d", english)}
+                assert written == {number for number in re.findall(r"\d[\d,]*\d", korean)}, name
+
+    def test_no_network(self, monkeypatch):
+        def refuse(*arguments, **settings):
+            raise OSError("Connection refused")
+
+        monkeypatch.setattr(catalogue, "find", lambda name: None)
+        monkeypatch.setattr(catalogue.urllib.request, "urlopen", refuse)
+        with pytest.raises(Problem, match="내려받지 못했습니다.Connection refused.. 네트워크를 확인") as told:
+            data.fetch(["movielens_100k"])
+        assert not english_words(str(told.value)) and "datasets/movielens/" in str(told.value)
+
+    def test_server_that_does_not_answer(self, monkeypatch):
+        waiting = threading.Event()
+        monkeypatch.setattr(catalogue, "find", lambda name: None)
+        monkeypatch.setattr(catalogue, "SECONDS_TO_ANSWER", 0.01)
+        monkeypatch.setattr(catalogue.urllib.request, "urlopen", lambda *arguments, **settings: waiting.wait(20))
+        with pytest.raises(Problem, match="0초 안에 응답이 없음"):
+            data.fetch(["mnist"])
+        waiting.set()
+
+    @pytest.mark.parametrize(
+        ("name", "sent", "sentence"),
+        [
+            ("cifar10", b"<html>Please log in", "웹 페이지가 옴"),
+            ("cifar10", b"something else", "체크섬이 다름"),
+            ("nsmc", b"something else", "크기가 다름"),
+            ("hymenoptera", b"something else", "온전하지 않음"),
+            ("hymenoptera", "a zip", "zip에 hymenoptera_data/train/ants/이(가) 없음"),
+        ],
+    )
+    def test_server_that_sends_something_else(self, monkeypatch, tmp_path, name, sent, sentence):
+        class Answer(io.BytesIO):
+            length = 0
+
+            def peek(self, count):
+                return b""
+
+        if sent == "a zip":
+            with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
+                archive.writestr("readme.txt", "nothing")
+            sent = packed.getvalue()
+        monkeypatch.setattr(catalogue.paths, "ROOT", tmp_path)
+        monkeypatch.setattr(catalogue, "find", lambda name: None)
+        monkeypatch.setattr(catalogue.urllib.request, "urlopen", lambda *arguments, **settings: Answer(sent))
+        with pytest.raises(Problem, match="내려받지 못했습니다") as told:
+            data.fetch([name])
+        assert sentence in str(told.value) and "나중에 다시" in str(told.value) and not english_words(str(told.value))
