@@ -88,14 +88,15 @@ def draw(picture: Image.Image, found: Found, classes: Sequence[str]) -> Image.Im
     drawn.thumbnail((LONGEST, LONGEST))  # makes smaller, never larger
     scale = drawn.width / picture.width
     line = max(1, round(max(drawn.size) / 300))
-    canvas, font = ImageDraw.Draw(drawn), font_for(classes, max(10, 6 * line))
+    canvas = ImageDraw.Draw(drawn)
+    font, names = font_and_names(classes, max(10, 6 * line))
     surest_last = list(zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True))[::-1]
     for box, _, label in surest_last:
         x1, y1, x2, y2 = (round(scale * edge) for edge in box)
         canvas.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=contrast_to(colour_of(label)), width=line + 2)
         canvas.rectangle((x1, y1, x2, y2), outline=colour_of(label), width=line)
     for box, score, label in surest_last:  # no line goes through a name
-        text = f"{classes[label]} {score:.0%}"
+        text = f"{names[label]} {score:.0%}"
         _, _, width, height = canvas.textbbox((0, 0), text, font=font)
         x, y = round(scale * box[0]), round(scale * box[1])
         left = max(0, min(x, drawn.width - width - 2 * line))
@@ -105,14 +106,15 @@ def draw(picture: Image.Image, found: Found, classes: Sequence[str]) -> Image.Im
     return drawn
 
 
-def font_for(classes: Sequence[str], size: int) -> ImageFont.FreeTypeFont:
-    """A font in which the names can be written, Korean ones too where the computer has such a font."""
+def font_and_names(classes: Sequence[str], size: int) -> tuple[ImageFont.FreeTypeFont, list[str]]:
+    """A font and the names of the classes as it can write them: where no font has Hangul, in Latin letters, as in all figures."""
     from matplotlib import font_manager
 
-    from utils.plotting import korean_font
+    from utils.plotting import in_latin_letters, korean_font
 
-    name = "DejaVu Sans" if "".join(classes).isascii() else korean_font() or "DejaVu Sans"  # matplotlib brings DejaVu Sans along
-    return ImageFont.truetype(font_manager.findfont(name), size)
+    korean = None if "".join(classes).isascii() else korean_font()
+    names = list(classes) if korean else [in_latin_letters(name) for name in classes]
+    return ImageFont.truetype(font_manager.findfont(korean or "DejaVu Sans"), size), names  # matplotlib brings that one along
 
 
 def in_words(found: Found, classes: Sequence[str], most: int = 6) -> str:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -338,6 +339,32 @@ class TestBrowser:
             draw(tab, 3)
             wait_for(tab, 3)
             assert tab.locator("#problem").is_hidden()
+
+    def test_folder_cannot_be_opened(self, opened, tmp_path):
+        """The browser hands a folder over like a file, and refuses to read it; only its debugger can drop a real one."""
+        tab = opened()
+        drawn(2).save(tmp_path / "two.png")
+        box = tab.locator("#canvas").bounding_box()
+        debugger = tab.context.new_cdp_session(tab)
+
+        def drop(place: Path) -> None:
+            data = {"items": [], "files": [str(place)], "dragOperationsMask": 1}
+            for kind in ("dragEnter", "dragOver", "drop"):
+                debugger.send("Input.dispatchDragEvent", {"type": kind, "x": box["x"] + 50, "y": box["y"] + 50, "data": data})
+
+        sent = []
+        tab.on("request", lambda request: sent.append(request.url))
+        drop(tmp_path)
+        tab.wait_for_selector("#problem:visible")
+        assert tab.inner_text("#problem") == "This file cannot be opened."
+        assert tab.inner_text("#digit") == "?" and not sent
+        drop(tmp_path / "two.png")
+        wait_for(tab, 2)
+        assert tab.locator("#problem").is_hidden()
+        drop(tmp_path)
+        draw(tab, 3)
+        wait_for(tab, 3)
+        assert tab.locator("#problem").is_hidden()
 
     def test_keyboard_alone(self, opened):
         tab = opened()

@@ -11,7 +11,7 @@ from projects.detection_world import known_finder, picture_of, untrained_file
 from projects.serving import encoded, png_header
 
 from project5_realtime_detection import predict
-from utils import paths
+from utils import paths, plotting
 from utils.average_precision import Found
 from utils.lesson import LessonError
 from utils.pictures import PictureError, open_picture
@@ -91,6 +91,19 @@ class TestDrawing:
         classes = [f"이름 {number}" for number in range(12)]  # more than there are colours
         assert np.asarray(predict.draw(SCENE, found, classes)).std() > 0
         assert predict.draw(SCENE, Found(boxes[:0], boxes[:0, 0], boxes[:0, 0].long()), classes).tobytes() == SCENE.tobytes()
+
+    def test_korean_names_in_latin_letters_where_no_font_has_hangul(self, monkeypatch):
+        found = known_finder(200).find(predict.as_tensor(SCENE))
+        monkeypatch.setattr("utils.plotting.korean_font", lambda: None)
+        in_korean, in_latin = (predict.draw(SCENE, found, names) for names in (["빨강", "cup"], ["ppalgang", "cup"]))
+        assert in_korean.tobytes() == in_latin.tobytes()
+
+    def test_korean_names_in_a_font_that_has_hangul(self):
+        if plotting.korean_font() is None:
+            pytest.skip(f"none of these fonts is installed: {', '.join(plotting.KOREAN_FONTS)}")
+        font, names = predict.font_and_names(["빨강", "cup"], 20)
+        assert names == ["빨강", "cup"]
+        assert bytes(font.getmask("빨")) != bytes(font.getmask("강"))  # where a font lacks a letter, it draws the same box
 
     def test_large_picture_is_drawn_smaller(self):
         found = known_finder(200).find(predict.as_tensor(SCENE))
