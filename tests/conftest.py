@@ -51,8 +51,28 @@ def _own_folders(tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def shared_cache(monkeypatch, tmp_path_factory):
     """Tests share the pixels that one of them has decoded or drawn: 60,000 files take 20 s, the picture book 4 s."""
-    folder = tmp_path_factory.getbasetemp() / "cache"
-    monkeypatch.setattr("utils.datasets.cache.folder", lambda: folder)
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # -n 2: one folder for both, beside their own
+        folder = folder.parent
+    monkeypatch.setattr("utils.datasets.cache.folder", lambda: folder / "cache")
+
+
+@pytest.fixture(autouse=True)
+def coarse_figures(request, monkeypatch):
+    """Figures are drawn once, coarsely and as they are: to lay one out takes as long as to draw it, and no test looks at that.
+
+    tests/unit/test_plotting.py sees to whole ones, and so do the slow checks, which run lessons as their readers do. Without
+    matplotlib there is nothing to do: exercises should not wait for it.
+    """
+    if "matplotlib.figure" in sys.modules and request.node.get_closest_marker("slow") is None:
+        figure = sys.modules["matplotlib.figure"].Figure
+        whole = figure.savefig
+
+        def coarse(figure, target, **settings):
+            figure.set_layout_engine("none")
+            whole(figure, target, **settings | {"dpi": 50, "bbox_inches": None})
+
+        monkeypatch.setattr(figure, "savefig", coarse)
 
 
 @pytest.fixture

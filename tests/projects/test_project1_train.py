@@ -1,5 +1,6 @@
 """Project 1 learns, and measures, draws and saves what it says."""
 
+import contextlib
 import functools
 
 import matplotlib.pyplot as plt
@@ -88,17 +89,11 @@ class TestLearning:
         with pytest.raises(LessonError, match="smaller learning rate|hardly better"):
             main(epochs=1, lr=1e9)
 
-    def test_same_seed_same_network(self, trained):
+    def test_same_seed_same_network_interrupted_or_not(self, trained, press_ctrl_c):
         torch.rand(7)  # whatever was drawn before
-        assert main()["accuracy"] == trained[0]["accuracy"]
-        again = checkpoint.load(paths.models("project1_mnist") / "model.pt")["model"]
-        first = checkpoint.load(trained[1] / "model.pt")["model"]
-        assert all(torch.equal(again[name], first[name]) for name in first)
-
-    def test_interrupted_and_resumed_it_is_the_same_network(self, trained, press_ctrl_c):
         with press_ctrl_c(train, "smoothed_loss", 30), pytest.raises(KeyboardInterrupt, match="--resume"):
             main()
-        main(resume=True)
+        assert main(resume=True)["accuracy"] == trained[0]["accuracy"]
         again = checkpoint.load(paths.models("project1_mnist") / "model.pt")["model"]
         first = checkpoint.load(trained[1] / "model.pt")["model"]
         assert all(torch.equal(again[name], first[name]) for name in first)
@@ -302,7 +297,8 @@ class TestFigures:
     def test_training_draws_everything(self, digits, monkeypatch):
         few = ImageData(digits.train, digits.test[:120], digits.classes, digits.source, is_real=False)
         monkeypatch.setattr(datasets, "mnist", lambda *_, **__: few)  # t-SNE of few pictures is quick
-        main(figures=True)
+        with contextlib.suppress(LessonError):  # one epoch may be too little to learn
+            main(epochs=1, figures=True)
         for name in (*self.NAMES, "learning_curves"):
             assert plt.imread(paths.outputs("project1_mnist") / f"{name}.png").std() > 0.01, name
         assert plt.get_fignums() == []

@@ -112,12 +112,14 @@ class TestLearning:
         monkeypatch.setattr(train, "check_learned", lambda kind, results: None)
         monkeypatch.setattr(train, "STEPS_PER_EPOCH", 30)
         short()
-        first = checkpoint.load(paths.models("project6_faces") / "model.pt")["model"]
+        saved = paths.models("project6_faces") / "model.pt"
+        first = checkpoint.load(saved)["model"]
+        saved.unlink()
         second_epoch = 40  # a step of it; the moving average follows once a step
         with press_ctrl_c(train, "follow", second_epoch), pytest.raises(KeyboardInterrupt, match="--resume"):
             short()
         short(resume=True)
-        again = checkpoint.load(paths.models("project6_faces") / "model.pt")["model"]
+        again = checkpoint.load(saved)["model"]
         assert all(torch.equal(again[name], first[name]) for name in first)
         with pytest.raises(LessonError, match=r"lr 0.004 \(now 0.02\)"):
             short(lr=0.02, resume=True)

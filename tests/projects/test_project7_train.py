@@ -81,7 +81,9 @@ class TestLearning:
         path = shop_csv(tmp_path / "shop.csv")
         settings = {"csv": path, "steps": 4, "folds": 1}
         expected = main(**settings)
-        before = checkpoint.load(paths.models("project7_forecasting") / "shop.pt")
+        saved = paths.models("project7_forecasting") / "shop.pt"
+        before = checkpoint.load(saved)
+        saved.unlink()
         steps, loss = [], train.quantile_loss
         monkeypatch.setattr(train, "quantile_loss", lambda *args: steps.append(1) or loss(*args))
         second_network = 7  # a step in the middle of it
@@ -89,7 +91,7 @@ class TestLearning:
             main(**settings)
         results = main(**settings, resume=True)
         assert len(steps) == 4 * 2 * len(KINDS)  # of two folds; no step was done twice
-        after = checkpoint.load(paths.models("project7_forecasting") / "shop.pt")
+        after = checkpoint.load(saved)
         assert all(torch.equal(after["model"][name], before["model"][name]) for name in before["model"])
         assert results["shop_error"] == expected["shop_error"]
 

@@ -1,9 +1,35 @@
 """What the unit tests share."""
 
+import signal
+import socket
+import urllib.request
+
 import pytest
 from conftest import everything_in
 
+from utils import catalogue
 from utils.lesson import LessonError
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Whoever asks the network fails the test."""
+
+    def refuse(*arguments, **_):
+        raise AssertionError(f"the network was asked: {arguments}")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(catalogue, "fetch", refuse)
 
 
 @pytest.fixture

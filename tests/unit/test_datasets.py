@@ -5,10 +5,8 @@ import functools
 import gzip
 import hashlib
 import io
-import socket
 import struct
 import tarfile
-import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -23,19 +21,6 @@ from utils.lesson import LessonError
 
 NAMES = [file.name for file in catalogue.CATALOGUE["mnist"].files]
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = NAMES
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    """Whoever asks the network fails the test."""
-
-    def refuse(*arguments, **_):
-        raise AssertionError(f"the network was asked: {arguments}")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    monkeypatch.setattr(catalogue, "fetch", refuse)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import pickle
-import socket
 import tarfile
 import zipfile
 from pathlib import Path
@@ -23,17 +22,6 @@ from utils.datasets.pictures import CIFAR10_CLASSES
 from utils.lesson import LessonError
 
 BATCHES = tuple(cifar_batches.BATCHES)
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    """Whoever asks the network fails the test."""
-
-    def refuse(*arguments, **_):
-        raise AssertionError(f"the network was asked: {arguments}")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-    monkeypatch.setattr(catalogue, "fetch", refuse)
 
 
 @pytest.fixture

@@ -281,14 +281,6 @@ class TestThreads:
         run_here(monkeypatch, main, all_cores=all_cores)
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 class TestErrors:
     def fails_with(self, monkeypatch, capsys, error, code=1):
         with pytest.raises(SystemExit) as stop:

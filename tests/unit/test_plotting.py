@@ -10,6 +10,18 @@ from utils import lesson, paths, plotting
 from utils.plotting import korean_font, label, save_figure
 
 
+@pytest.fixture(autouse=True)
+def _no_font_was_chosen(monkeypatch):
+    """As in a fresh process: a Korean label of another test has changed matplotlib's settings for all that follow."""
+    monkeypatch.setitem(matplotlib.rcParams, "font.family", ["sans-serif"])
+    monkeypatch.setitem(matplotlib.rcParams, "axes.unicode_minus", True)
+
+
+@pytest.fixture
+def coarse_figures():
+    """Here they are whole, as the reader's are."""
+
+
 @pytest.fixture
 def figure():
     figure, axis = plt.subplots(figsize=(1, 1))

@@ -402,14 +402,6 @@ class TestKilled:
         assert_identical(checkpoint.load(tmp_path / "straight" / "best.pt"), checkpoint.load(tmp_path / "killed" / "best.pt"))
 
 
-@pytest.fixture
-def ctrl_c():
-    """Ctrl-C does what it does in a terminal, even where the tests themselves were started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("ctrl_c")
 class TestCtrlC:
     def press(self):
