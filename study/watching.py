@@ -85,14 +85,15 @@ class _Watcher:
             yield from (self.root / "utils").rglob("*.py")
 
     def look(self) -> Snapshot:
-        """Time, size and number of every file that is there. A file that was renamed into place has another number."""
+        """Time, size and number of every file that is not empty. A file that was renamed into place has another number."""
         found = {}
         for file in self.files():
             try:
                 status = file.stat()
             except OSError:  # deleted, or just being replaced
                 continue
-            found[file] = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if status.st_size:  # otherwise it was emptied a moment ago, to be written anew
+                found[file] = (status.st_mtime_ns, status.st_size, status.st_ino)
         return found
 
     def go_on(self) -> None:

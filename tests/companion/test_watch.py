@@ -119,6 +119,16 @@ class TestLesson:
         save(LESSON.format(number=2))
         assert "run 2 []" in watching_.until(WAITING)
 
+    def test_a_save_of_which_the_first_half_is_done(self, watch, save):
+        """Many editors empty the file before they write it, and a busy computer may take its time in between."""
+        save(LESSON.format(number=1))
+        watching_ = watch("autograd")
+        watching_.until(WAITING)
+        save("")
+        assert watching_.is_quiet()
+        save(LESSON.format(number=2))
+        assert "run 2 []" in watching_.until(WAITING)
+
     def test_what_the_run_writes_starts_nothing(self, watch, save):
         save(WRITES)
         watching_ = watch("autograd")
