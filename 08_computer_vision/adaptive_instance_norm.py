@@ -15,6 +15,7 @@ You will
 Before     08_computer_vision/style_transfer.py
 Run        python -m study run adaptive_instance_norm  (about 45 s on one CPU core, after importing torch)
 You see    six new sheets: style off by 0.60 (colours only 0.71, a wrong style 0.91); brush strokes 0.76 (colours only 0.64)
+           (features of study setup --extra models; with random ones 0.55, the best rival 1.33, and hardly any content)
 Try next   --lr 0.004 --steps 2000: larger steps, and more of them (3 min). First guess what is painted then; then look
 Theory     notes/en/08_computer_vision.md · notes/ko/08_computer_vision.md
 Practise   python -m study check 08

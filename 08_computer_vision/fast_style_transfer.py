@@ -15,6 +15,7 @@ You will
 Before     08_computer_vision/style_transfer.py
 Run        python -m study run fast_style_transfer  (about 35 s on one CPU core, after importing torch)
 You see    style off by 0.86 → 0.31 (colours only 0.85), content by 1.06 (moved away 1.64); painted.png
+           (features of study setup --extra models; with random ones 12.4 → 1.70, colours only 0.75, content 1.05 of 1.38)
 Try next   --no-add-photo: the network's answer is the whole picture. First guess which distance grows; then look
 Theory     notes/en/08_computer_vision.md · notes/ko/08_computer_vision.md
 Practise   python -m study check 08
