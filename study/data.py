@@ -127,6 +127,10 @@ IN_KOREAN = {
 # What utils.catalogue says of a failed download, and the same in Korean. What the system itself says of the network stays.
 SENTENCES = (
     (
+        r"(\w+) cannot be fetched from here: get (.+) from (\S+) and put it into datasets/",
+        r"\1: 여기서 내려받을 수 없습니다. \3에서 \2을(를) 받아 datasets/에 넣으세요",
+    ),
+    (
         r"(\w+) could not be downloaded \((.*)\)\. Check the network, or put the files into (\S+) yourself, or use (.*)",
         r"\1: 내려받지 못했습니다(\2). 네트워크를 확인하거나, 파일을 \3에 직접 넣거나, \4을 쓰세요",
     ),
@@ -181,15 +185,6 @@ def fetch(names: list[str]) -> None:
     for name in chosen:
         place: Path | None = catalogue.find(name)
         if place is None:
-            entry = catalogue.CATALOGUE[name]
-            if not entry.files:
-                english = (
-                    f"{name} cannot be fetched from here: get {entry.places[0]} from {entry.homepage} and put it into datasets/"
-                )
-                korean = (
-                    f"{name}: 여기서 내려받을 수 없습니다. {entry.homepage}에서 {entry.places[0]}을(를) 받아 datasets/에 넣으세요"
-                )
-                raise Problem(say(english, korean))
             try:
                 place = catalogue.fetch(name)
             except LessonError as error:
